@@ -1,0 +1,1 @@
+"""The sans-I/O core: bytes and errors in, bytes and replies out; no network, no clock."""

@@ -1,0 +1,51 @@
+"""The errors of one exchange and what was said of them instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.core.errors import Reply, UpstreamError
+from proxy.core.evidence import Reader
+from proxy.core.table import Context, Resolution, Table
+
+# One answer may hold thousands of failed tool calls; the log needs the first few.
+_MAX_INCIDENTS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One error and its resolution."""
+
+    error: UpstreamError
+    resolution: Resolution
+
+
+class Ledger:
+    """Where an exchange's errors are answered and noted, each fault once.
+
+    now: seconds since the epoch when the exchange began, for `created_at`.
+    """
+
+    __slots__ = ("context", "dropped", "incidents", "now", "table")
+
+    def __init__(self, table: Table, context: Context, now: int) -> None:
+        self.table = table
+        self.context = context
+        self.now = now
+        self.incidents: list[Incident] = []
+        self.dropped = 0
+
+    @property
+    def reader(self) -> Reader:
+        """The table's reader of evidence."""
+        return self.table.reader
+
+    def answer(self, error: UpstreamError) -> Reply:
+        """Resolve `error` and note it."""
+        resolution = self.table.resolve(error, self.context)
+        if len(self.incidents) < _MAX_INCIDENTS:
+            self.incidents.append(Incident(error, resolution))
+        else:
+            self.dropped += 1
+        return resolution.reply

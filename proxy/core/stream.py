@@ -1,0 +1,140 @@
+"""The stream sanitizer: bytes of an upstream's event stream in, bytes for the client out.
+
+Rule 1. Every byte out was written by our encoder.
+Rule 2. The stream ends exactly one way: as the provider completed it, or with one failure.
+Rule 3. Nothing comes after the end.
+Rule 4. The same bytes, cut anywhere, give the same output.
+
+The three verbs are `feed` (bytes came), `close` (the upstream ended the stream cleanly) and
+`fail` (it broke, hung or was given up). Each returns what the client is to get.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.core.errors import Origin, Reply, UpstreamError
+from proxy.core.evidence import MAX_RAW
+from proxy.core.failures import Failure
+from proxy.core.incident import Ledger
+from proxy.core.sse import (
+    ENCODED_KEEP_ALIVE,
+    KEEP_ALIVE,
+    Decoder,
+    Event,
+    EventTooLargeError,
+    encode,
+)
+from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream
+
+
+class StreamSanitizer:
+    """One event stream.
+
+    max_event: the largest event in bytes.
+
+    content_seen: an event with content was written; until then an error can still become an
+        HTTP status, and the caller may hold what came so far.
+    ended: the provider completed the stream; only its end mark may still come.
+    closed: nothing comes any more; the upstream is of no use and can be closed.
+    reply: what the client was told instead, once the stream failed.
+    """
+
+    def __init__(self, stream: SurfaceStream, ledger: Ledger, max_event: int) -> None:
+        self._stream = stream
+        self._ledger = ledger
+        self._decoder = Decoder(max_event)
+        self._stray = b""  # the last lines outside any field, for the operator
+        self.content_seen = False
+        self.ended = False
+        self.closed = False
+        self.reply: Reply | None = None
+        self.events = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what the client gets for `chunk`."""
+        if self.closed:
+            return b""
+        out: list[bytes] = []
+        try:
+            events = self._decoder.feed(chunk)
+        except EventTooLargeError as error:
+            self._write(error.events, out)
+            out.append(self.fail(Failure.EVENT_TOO_LARGE))
+        else:
+            self._write(events, out)
+        return b"".join(out)
+
+    def close(self) -> bytes:
+        """Return what the client gets when the upstream ended the stream cleanly."""
+        if self.closed:
+            return b""
+        rest = self._decoder.close()
+        return self._end(rest, Failure.CUT_IN_EVENT if rest else Failure.NO_END)
+
+    def fail(self, failure: Failure, detail: str = "") -> bytes:
+        """Return what the client gets when the stream broke or was given up.
+
+        detail: what is known of the cause, for the operator only.
+        """
+        if self.closed:
+            return b""
+        rest = self._decoder.close() if failure is not Failure.EVENT_TOO_LARGE else None
+        return self._end(rest, failure, detail)
+
+    def _end(self, rest: Event | None, failure: Failure, detail: str = "") -> bytes:
+        if self._stream.complete():
+            self.closed = self.ended = True
+            return b""
+        if rest is not None:
+            # What was left unfinished is never sent, but it may say what went wrong.
+            verdict = self._stream.read(rest)
+            if isinstance(verdict, UpstreamError) and verdict.failure is None:
+                return self._fail(verdict)
+            self._note_stray(rest)
+        error = self._ledger.reader.read_bytes(self._stray, Origin.PROXY, failure=failure)
+        if detail and not self._stray:
+            error = replace(error, raw=detail.encode("utf-8", "replace")[:MAX_RAW])
+        return self._fail(error)
+
+    def _fail(self, error: UpstreamError) -> bytes:
+        self.closed = True
+        self.reply = self._ledger.answer(error)
+        return self._stream.closing(self.reply)
+
+    def _write(self, events: list[Event], out: list[bytes]) -> None:
+        read = self._stream.read
+        for event in events:
+            if event is KEEP_ALIVE:
+                if not self.ended:
+                    out.append(ENCODED_KEEP_ALIVE)
+                continue
+            verdict = read(event)
+            if verdict is Mark.CONTENT:
+                self.content_seen = True
+                self.events += 1
+                out.append(encode(event.data or b"", event.name))
+                continue
+            if isinstance(verdict, UpstreamError):
+                out.append(self._fail(verdict))
+                return
+            if verdict is Mark.DROP:
+                self._note_stray(event)
+                continue
+            if isinstance(verdict, Rewritten):
+                data, name, mark = verdict
+            else:
+                data, name, mark = event.data or b"", event.name, verdict
+            self.events += 1
+            out.append(encode(data, name))
+            if mark is not Mark.PRELUDE:
+                self.content_seen = True
+            if mark in (Mark.END, Mark.CLOSE):
+                self.ended = True
+                if mark is Mark.CLOSE:
+                    self.closed = True
+                    return
+
+    def _note_stray(self, event: Event) -> None:
+        if event.stray and not self.ended:
+            self._stray = event.stray[:MAX_RAW]

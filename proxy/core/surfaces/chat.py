@@ -1,0 +1,158 @@
+"""Chat Completions and legacy completions: a stream of chunks with choices.
+
+Neither API has an error event. A failure is written as `data: {"error":{...}}`, the one shape
+on which every SDK raises, then `data: [DONE]`, which frees hand-written readers.
+
+A stream has gone well when every choice seen has a `finish_reason`: `[DONE]` alone proves
+nothing (vLLM, SGLang and LiteLLM send it right after an error), its absence neither
+(llama-stack never sends it).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from proxy.core.errors import Origin, Reply, UpstreamError
+from proxy.core.failures import Failure
+from proxy.core.incident import Ledger
+from proxy.core.jsontext import parse_json, write_json
+from proxy.core.sse import Event, encode
+from proxy.core.surfaces.names import CHAT, COMPLETIONS
+from proxy.core.surfaces.resource import read_resource
+from proxy.core.surfaces.surface import (
+    BodyVerdict,
+    Mark,
+    Ordinary,
+    Rewritten,
+    Target,
+    Verdict,
+    has_error_mark,
+    not_ordinary,
+    openai_error,
+    openai_error_body,
+    read_stray,
+)
+
+DONE: Final = b"[DONE]"
+
+
+class ChatStream:
+    """One stream of chunks."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._open: set[object] = set()  # indexes of choices without a finish_reason
+        self._finished = False  # at least one choice has one
+        self._content_seen = False
+
+    def read(self, event: Event) -> Verdict:
+        """Judge one chunk."""
+        data, name, stray = event
+        if data is None:
+            return read_stray(event, self._ledger.reader) if stray else Mark.DROP
+        value = parse_json(data)
+        if type(value) is not dict:
+            return self._read_text(event, data, value)
+        reader = self._ledger.reader
+        if has_error_mark(value, reader) or name == b"error":
+            return reader.read(value, Origin.STREAM, raw=data)
+        choices = value.get("choices")
+        if type(choices) is list:
+            for choice in choices:
+                verdict = self._read_choice(choice, event, value)
+                if verdict is not None:
+                    return verdict
+        elif not _is_chunk_without_choices(value):
+            return not_ordinary(event, value, reader)
+        if not self._content_seen:
+            self._content_seen = type(choices) is list and any(map(_has_content, choices))
+        mark = Mark.CONTENT if self._content_seen else Mark.PRELUDE
+        return Rewritten(data, b"", mark) if name else mark  # the APIs name no events
+
+    def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:
+        text = data.strip()
+        if text == DONE:
+            if self.complete():
+                return Rewritten(DONE, b"", Mark.CLOSE)
+            return UpstreamError(origin=Origin.PROXY, failure=Failure.DONE_EARLY)
+        if not text:
+            return Mark.DROP
+        return not_ordinary(event, value, self._ledger.reader)
+
+    def _read_choice(
+        self,
+        choice: Any,
+        event: Event,
+        value: dict[str, Any],
+    ) -> UpstreamError | None:
+        if type(choice) is not dict:
+            return not_ordinary(event, value, self._ledger.reader)
+        index = choice.get("index", 0)
+        index = index if type(index) is int else 0
+        finish = choice.get("finish_reason")
+        if finish:
+            # OpenRouter's own word, in no spec: the error may stand in the choice.
+            if finish == "error" or choice.get("error"):
+                inner = choice.get("error") or value
+                return self._ledger.reader.read(inner, Origin.STREAM, raw=event.data or b"")
+            self._finished = True
+            self._open.discard(index)
+        elif not self._finished:
+            self._open.add(index)
+        return None
+
+    def complete(self) -> bool:
+        """Every choice that began has its finish_reason."""
+        return self._finished and not self._open
+
+    def closing(self, reply: Reply) -> bytes:
+        """Write the error chunk and the end mark."""
+        return encode(write_json({"error": openai_error(reply)})) + encode(DONE)
+
+
+def _is_chunk_without_choices(value: dict[str, Any]) -> bool:
+    """Usage chunks and heartbeats of some servers have no choices."""
+    kind = value.get("object")
+    return isinstance(kind, str) and kind.startswith(("chat.completion", "text_completion"))
+
+
+def _has_content(choice: Any) -> bool:
+    if choice.get("finish_reason") or choice.get("text"):
+        return True
+    delta = choice.get("delta")
+    return type(delta) is dict and any(v for k, v in delta.items() if k != "role")
+
+
+class ChatSurface:
+    """Chat Completions, or legacy completions: they differ in their content only."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def open(self, ledger: Ledger, target: Target) -> ChatStream:
+        """Begin a stream."""
+        del target
+        return ChatStream(ledger)
+
+    def read_body(self, value: object, ledger: Ledger, target: Target) -> BodyVerdict:
+        """An answer to POST has choices; below it lie stored completions."""
+        if target.method != "POST" or not target.path.rstrip("/").endswith("/completions"):
+            return read_resource(value, ledger)
+        reader = ledger.reader
+        if not isinstance(value, dict) or has_error_mark(value, reader):
+            return reader.read(value, Origin.BODY)
+        choices = value.get("choices")
+        if not isinstance(choices, list):
+            return reader.read(value, Origin.BODY, failure=Failure.MALFORMED_BODY)
+        for choice in choices:
+            if isinstance(choice, dict) and choice.get("finish_reason") == "error":
+                return reader.read(choice.get("error") or choice, Origin.BODY)
+        return Ordinary()
+
+    def error_body(self, reply: Reply) -> bytes:
+        """Write the body of an HTTP error."""
+        return openai_error_body(reply)
+
+
+chat: Final = ChatSurface(CHAT)
+completions: Final = ChatSurface(COMPLETIONS)

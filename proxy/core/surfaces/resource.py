@@ -1,0 +1,168 @@
+"""Stored errors: what an object says went wrong with a part of it, or long ago.
+
+A failed background response is a 200 with an error inside, a failed tool call an item of a
+response that went well. The answer is no error, so it passes, with each stored error
+replaced in place. The places are known paths; everything else in the object is content.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from proxy.core.errors import Origin, Reply, UpstreamError
+from proxy.core.failures import Failure
+from proxy.core.incident import Ledger
+from proxy.core.jsontext import write_json
+from proxy.core.spec import INCOMPLETE_REASONS
+from proxy.core.surfaces.surface import BodyVerdict, Ordinary, has_error_mark
+
+# Lists hold at most 100 resources a page in these APIs, resources hold items, items nothing.
+_MAX_DEPTH: Final = 4
+
+# Where an object keeps other objects, by its `object` field.
+_CHILDREN: Final = {"list": ("data",), "response": ("output",), "response.compaction": ("output",)}
+
+# openai-python 3.54.0, types/responses/mcp_tool_call_error.py
+_MCP_PROTOCOL: Final = "mcp_protocol_error"
+_MCP_TOOL: Final = "mcp_tool_execution_error"
+_MCP_KINDS: Final = frozenset({_MCP_PROTOCOL, _MCP_TOOL, "http_error"})
+_MCP_CODES: Final = range(-40_000, 1_000)  # JSON-RPC's reserved numbers and HTTP's statuses
+
+
+def read_resource(value: object, ledger: Ledger) -> BodyVerdict:
+    """Judge the JSON of any 2xx answer: an error, or a resource with its stored errors replaced."""
+    if isinstance(value, dict) and has_error_mark(value, ledger.reader) and not _is_resource(value):
+        return ledger.reader.read(value, Origin.BODY)
+    return Ordinary(write_json(value) if clean(value, ledger) else None)
+
+
+def read_response(value: object, ledger: Ledger, *, created_now: bool) -> BodyVerdict:
+    """Judge a response object.
+
+    created_now: this answer made it, so that a failed one is the request's own failure; one
+    that was only looked up failed long ago, and the look-up went well.
+    """
+    reader = ledger.reader
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        if created_now:
+            marked = isinstance(value, dict) and has_error_mark(value, reader)
+            failure = None if marked else Failure.MALFORMED_BODY
+            return reader.read(value, Origin.BODY, failure=failure)
+        return read_resource(value, ledger)
+    if created_now and (value.get("error") or value.get("status") == "failed"):
+        return reader.read(value.get("error") or {}, Origin.BODY)
+    return Ordinary(write_json(value) if clean(value, ledger) else None)
+
+
+def clean(value: object, ledger: Ledger, depth: int = 0) -> bool:
+    """Replace the stored errors in `value`; tell whether there were any.
+
+    Looked into are a list's resources, an event's response and item, and a response's items.
+    What an item holds is content, and a tool's output may well be `{"error": ...}`.
+    """
+    if not isinstance(value, dict) or depth > _MAX_DEPTH:
+        return False
+    changed = _clean_own(value, ledger)
+    children: list[object] = [value.get("response"), value.get("item")]
+    for key in _CHILDREN.get(str(value.get("object")), ()):
+        entries = value.get(key)
+        if isinstance(entries, list):
+            children += entries
+    for child in children:
+        changed |= clean(child, ledger, depth + 1)
+    return changed
+
+
+def _clean_own(value: dict[str, Any], ledger: Ledger) -> bool:
+    changed = False
+    if value.get("error"):
+        value["error"] = _stored_error(value, value["error"], ledger)
+        changed = True
+    if value.get("last_error"):
+        value["last_error"] = _rewrite(value["last_error"], _answer(value["last_error"], ledger))
+        changed = True
+    errors = value.get("errors")
+    if isinstance(errors, dict) and isinstance(errors.get("data"), list) and errors["data"]:
+        errors["data"] = [_rewrite(one, _answer(one, ledger)) for one in errors["data"]]
+        changed = True
+    if value.get("status_details") and value.get("object") == "file":
+        value["status_details"] = _answer(value["status_details"], ledger).message
+        changed = True
+    if value.get("incomplete_details"):
+        changed |= _clean_incomplete(value)
+    if value.get("moderation"):
+        changed |= _clean_moderation(value["moderation"], ledger)
+    return changed
+
+
+def _is_resource(value: dict[str, Any]) -> bool:
+    kind = value.get("object")
+    return isinstance(value.get("id"), str) and isinstance(kind, str) and kind != "error"
+
+
+def _answer(stored: object, ledger: Ledger, origin: Origin = Origin.RESOURCE) -> Reply:
+    return ledger.answer(ledger.reader.read(stored, origin, raw=write_json(stored)))
+
+
+def _stored_error(owner: dict[str, Any], stored: object, ledger: Ledger) -> object:
+    kind = owner.get("type")
+    if owner.get("object") == "response":
+        reply = _answer(stored, ledger)
+        return _rewrite(stored, reply, code=reply.responses_code)
+    if not isinstance(kind, str):
+        return _rewrite(stored, _answer(stored, ledger))
+    reply = _answer(stored, ledger, Origin.ITEM)
+    if kind.startswith("mcp_") and isinstance(stored, dict):
+        return _mcp_error(stored, reply)
+    return _rewrite(stored, reply)
+
+
+def _rewrite(stored: object, reply: Reply, code: str = "") -> object:
+    """Say the reply in the shape that the stored error has."""
+    if not isinstance(stored, dict):
+        return reply.message
+    error: dict[str, object] = {"code": code or reply.code, "message": reply.message}
+    if "type" in stored:
+        error["type"] = reply.type
+    if "param" in stored:
+        error["param"] = reply.param
+    return error
+
+
+def _mcp_error(stored: dict[str, Any], reply: Reply) -> dict[str, object]:
+    kind = stored.get("type")
+    if kind not in _MCP_KINDS:
+        kind = _MCP_PROTOCOL
+    if kind == _MCP_TOOL:
+        return {"type": kind, "content": [{"type": "text", "text": reply.message}]}
+    code = stored.get("code")
+    safe = code if type(code) is int and code in _MCP_CODES else 0
+    return {"type": kind, "code": safe, "message": reply.message}
+
+
+def _clean_incomplete(owner: dict[str, Any]) -> bool:
+    details = owner["incomplete_details"]
+    reason = details.get("reason") if isinstance(details, dict) else None
+    safe = {"reason": reason} if reason in INCOMPLETE_REASONS else None
+    owner["incomplete_details"] = safe
+    return bool(safe != details)
+
+
+def _clean_moderation(moderation: object, ledger: Ledger) -> bool:
+    changed = False
+    for side in ("input", "output"):
+        result = moderation.get(side) if isinstance(moderation, dict) else None
+        if (
+            isinstance(moderation, dict)
+            and isinstance(result, dict)
+            and result.get("type") == "error"
+        ):
+            reply = _answer(result, ledger, Origin.MODERATION)
+            moderation[side] = {"type": "error", "code": reply.code, "message": reply.message}
+            changed = True
+    return changed
+
+
+def fault_of(response: dict[str, Any], ledger: Ledger, raw: bytes) -> UpstreamError:
+    """Read the error of a response that failed."""
+    return ledger.reader.read(response.get("error") or {}, Origin.STREAM, raw=raw)

@@ -1,0 +1,128 @@
+"""What every surface can do.
+
+A surface recognises what is ordinary and names everything else an error. It never looks for
+a word: `content_filter_result.error` in a healthy Azure chunk, `"error": null` in a lifecycle
+event and a tool whose schema has a field named `error` are all ordinary.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from proxy.core.errors import Origin, Reply, UpstreamError
+from proxy.core.evidence import Reader
+from proxy.core.failures import Failure
+from proxy.core.incident import Ledger
+from proxy.core.jsontext import parse_json, write_json
+from proxy.core.sse import Event
+
+
+class Mark(Enum):
+    """What an ordinary event is to the stream."""
+
+    PRELUDE = "prelude"  # ordinary, but no content yet: the gate may still hold it
+    CONTENT = "content"
+    END = "end"  # the last event of a stream that went well
+    CLOSE = "close"  # the same, and nothing may follow it
+    DROP = "drop"  # nothing that a client needs
+
+
+class Rewritten(NamedTuple):
+    """An ordinary event of which a part was replaced."""
+
+    data: bytes
+    name: bytes
+    mark: Mark
+
+
+Verdict = Mark | Rewritten | UpstreamError
+
+
+class SurfaceStream(Protocol):
+    """One event stream of a surface."""
+
+    def read(self, event: Event) -> Verdict:
+        """Judge one event; a Mark means that it may be written as it is."""
+
+    def complete(self) -> bool:
+        """Tell whether the upstream may end the stream here."""
+
+    def closing(self, reply: Reply) -> bytes:
+        """Write the events of a well-formed failure."""
+
+
+class Surface(Protocol):
+    """One API."""
+
+    name: str
+
+    def open(self, ledger: Ledger, target: Target) -> SurfaceStream:
+        """Begin an event stream."""
+
+    def read_body(self, value: object, ledger: Ledger, target: Target) -> BodyVerdict:
+        """Judge a 2xx answer's parsed JSON."""
+
+    def error_body(self, reply: Reply) -> bytes:
+        """Write the body of an HTTP error."""
+
+
+class Target(NamedTuple):
+    """What was asked for. path: without the query."""
+
+    method: str
+    path: str
+
+
+class Ordinary(NamedTuple):
+    """A body that may pass; `body` is None where it may pass as it is."""
+
+    body: bytes | None = None
+
+
+BodyVerdict = Ordinary | UpstreamError
+
+
+def has_error_mark(value: dict[str, Any], reader: Reader) -> bool:
+    """Tell whether an object says of itself that it is an error, by the known paths."""
+    return bool(
+        value.get("error")
+        or value.get("type") == "error"
+        or value.get("object") == "error"
+        or reader.layouts.find(value)
+    )
+
+
+def not_ordinary(event: Event, value: object, reader: Reader) -> UpstreamError:
+    """Read an event that is nothing this surface knows."""
+    raw = event.data or event.stray
+    if isinstance(value, dict) and has_error_mark(value, reader):
+        return reader.read(value, Origin.STREAM, raw=raw)
+    if isinstance(value, dict | list):
+        return reader.read(value, Origin.PROXY, failure=Failure.MALFORMED_EVENT, raw=raw)
+    return reader.read_bytes(raw, Origin.PROXY, failure=Failure.MALFORMED_EVENT)
+
+
+def read_stray(event: Event, reader: Reader) -> Verdict:
+    """Judge lines outside every field: an object that says it is an error is one."""
+    value = parse_json(event.stray)
+    if isinstance(value, dict) and (
+        has_error_mark(value, reader) or ("message" in value and "choices" not in value)
+    ):
+        return reader.read(value, Origin.STREAM, raw=event.stray)
+    return Mark.DROP
+
+
+def openai_error(reply: Reply) -> dict[str, object]:
+    """Return the error object of OpenAI's APIs."""
+    return {
+        "message": reply.message,
+        "type": reply.type,
+        "param": reply.param,
+        "code": reply.code,
+    }
+
+
+def openai_error_body(reply: Reply) -> bytes:
+    """Write the HTTP error body of OpenAI's APIs."""
+    return write_json({"error": openai_error(reply)})

@@ -1,0 +1,288 @@
+"""Settings: flags and `DISCREET_*` variables to one frozen object, or every problem at once.
+
+This class is the only list of settings: the flags of `discreet serve`, their help and the
+README's table are made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from yarl import URL
+
+from proxy.operate.log import LogFormat, Originals
+from proxy.transport.headers import Forwarded
+from proxy.transport.limits import KIB, MIB, Limits
+
+PREFIX: Final = "DISCREET_"
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _address(value: object) -> object:
+    host, colon, port = str(value).strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        msg = "write HOST:PORT, such as 127.0.0.1:8080"
+        raise ValueError(msg)
+    return Address(host, int(port))
+
+
+def _upstream(value: object) -> object:
+    try:
+        url = URL(str(value).strip())
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        msg = "write scheme, host and an optional path, such as https://api.example.com"
+        raise ValueError(msg)
+    if url.raw_query_string or url.raw_fragment or url.raw_user or url.raw_password:
+        msg = "only scheme, host, port and path are allowed; credentials have their own settings"
+        raise ValueError(msg)
+    return url
+
+
+def _headers(value: object) -> object:
+    """Read a JSON object, or `Name: value` lines."""
+    if isinstance(value, dict):
+        return value
+    text = str(value).strip()
+    if text.startswith("{"):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+    else:
+        pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
+        found = {name.strip(): v.strip() for name, colon, v in pairs if colon}
+        found = found if len(found) == len(pairs) else None
+    if not isinstance(found, dict) or not all(
+        isinstance(v, str) and name.isascii() and name and (name + v).isprintable()
+        for name, v in found.items()
+    ):
+        msg = 'write a JSON object such as {"api-key": "..."}, or one "Name: value" a line'
+        raise ValueError(msg)
+    return found
+
+
+_UNITS: Final = {"b": 1, "kib": KIB, "mib": MIB, "k": KIB, "m": MIB, "": 1}
+
+
+def _size(value: object) -> object:
+    text = str(value).strip().lower()
+    digits = text.rstrip("bkimBKIM ")
+    unit = text[len(digits) :].strip()
+    if not digits.isdecimal() or unit not in _UNITS:
+        msg = "write a number of bytes, or one such as 64KiB or 16MiB"
+        raise ValueError(msg)
+    return int(digits) * _UNITS[unit]
+
+
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
+UpstreamUrl = Annotated[URL, BeforeValidator(_upstream)]
+HeaderMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_headers)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """All settings. A description says what, and for a bound, why this default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+    )
+
+    upstream: UpstreamUrl = Field(
+        description="The provider: scheme, host and an optional path prefix.",
+        examples=["https://api.openai.com"],
+        json_schema_extra={"metavar": "URL"},
+    )
+    listen: ListenAddress = Field(
+        default=Address("127.0.0.1", 8080),
+        description="Where clients connect.",
+        json_schema_extra={"metavar": "HOST:PORT"},
+    )
+    mappings: Path | None = Field(
+        default=None,
+        description="Your table. Without it, the shipped one.",
+        json_schema_extra={"metavar": "FILE"},
+    )
+    admin: ListenAddress | None = Field(
+        default=None,
+        description="Where /livez and /readyz answer. Without it, nowhere.",
+        json_schema_extra={"metavar": "HOST:PORT"},
+    )
+    log_format: LogFormat = Field(
+        default="json", description="json for machines, console for people."
+    )
+    log_originals: Originals = Field(
+        default="masked",
+        description="What the log keeps of a provider's error: off, masked (no secrets) or full.",
+    )
+    upstream_api_key: SecretStr | None = Field(
+        default=None,
+        description="A key of yours, sent as a bearer token instead of the clients' keys.",
+        json_schema_extra={"metavar": "KEY"},
+    )
+    upstream_headers: HeaderMap = Field(
+        default={},
+        description="Headers of yours, sent upstream instead of the clients': a JSON object.",
+        json_schema_extra={"metavar": "JSON"},
+    )
+    forwarded: Forwarded = Field(
+        default="drop",
+        description="Client addresses: add tells the upstream (X-Forwarded-For), drop does not.",
+    )
+    gate: Annotated[float, Field(ge=0, le=60)] = Field(
+        default=2.0,
+        description="Seconds for which a stream waits for content, "
+        "so that an early error becomes a real HTTP status. 0: off.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    connect_timeout: Seconds = Field(
+        default=10.0,
+        description="Seconds to connect to the upstream.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    response_timeout: Seconds = Field(
+        default=600.0,
+        description="Seconds until the upstream's response headers. "
+        "A reasoning model thinks for minutes.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    idle_timeout: Seconds = Field(
+        default=300.0,
+        description="Seconds of silence in the middle of an answer.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    stream_timeout: Seconds = Field(
+        default=3600.0,
+        description="Seconds for a whole stream.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    drain_timeout: Seconds = Field(
+        default=30.0,
+        description="Seconds that running streams get after SIGTERM.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    max_event: Size = Field(
+        default=32 * MIB,
+        description="The largest event of a stream. Image events are megabytes.",
+        json_schema_extra={"metavar": "SIZE"},
+    )
+    max_body: Size = Field(
+        default=64 * MIB,
+        description="The largest JSON answer.",
+        json_schema_extra={"metavar": "SIZE"},
+    )
+    max_request: Size = Field(
+        default=512 * MIB,
+        description="The largest request body. Providers take files of 512 MB.",
+        json_schema_extra={"metavar": "SIZE"},
+    )
+
+    def limits(self) -> Limits:
+        """Return the limits of the transport."""
+        return Limits(
+            gate=self.gate,
+            connect=self.connect_timeout,
+            response=self.response_timeout,
+            idle=self.idle_timeout,
+            stream=self.stream_timeout,
+            drain=self.drain_timeout,
+            event=self.max_event,
+            body=self.max_body,
+            request=self.max_request,
+        )
+
+    def added_headers(self) -> dict[str, str]:
+        """Return the headers that go upstream in place of the client's."""
+        added = dict(self.upstream_headers)
+        if self.upstream_api_key is not None:
+            added["Authorization"] = f"Bearer {self.upstream_api_key.get_secret_value()}"
+        return added
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used, with every problem found."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def flag_of(name: str) -> str:
+    """Return a setting's flag."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """Return a setting's environment variable."""
+    return PREFIX + name.upper()
+
+
+def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings; a flag wins over its variable.
+
+    flags: by setting's name; None where a flag was not given.
+
+    Raises SettingsError with every problem.
+    """
+    environ = os.environ if environ is None else environ
+    problems = list(_unknown_variables(environ))
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        problems += [_explain(dict(one), given) for one in error.errors()]
+        settings = None
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return settings
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = [variable_of(name) for name in Settings.model_fields]
+    problems = []
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "see `discreet serve --help`"
+            problems.append(f"{name}: no such setting; {remedy}")
+    return problems
+
+
+def _explain(error: dict[str, Any], given: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "settings"
+    name = name.lower()
+    place = flag_of(name) if name in given else variable_of(name)
+    if error["type"] == "missing":
+        example = Settings.model_fields[name].examples
+        shown = f", such as {example[0]}" if example else ""
+        what = (Settings.model_fields[name].description or "").rstrip(".")
+        return f"{flag_of(name)} (or {variable_of(name)}) is missing: {what}{shown}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}"
+    message = error["msg"][:1].lower() + error["msg"][1:]
+    return f"{place}: {message}"

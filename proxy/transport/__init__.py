@@ -1,0 +1,1 @@
+"""HTTP on both sides: the only code, besides `app`, that knows aiohttp."""

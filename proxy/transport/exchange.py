@@ -1,0 +1,93 @@
+"""One exchange: a client's request on its way, and how it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.core.errors import Origin, Reply, UpstreamError
+from proxy.core.evidence import MAX_RAW
+from proxy.core.failures import Failure
+from proxy.core.incident import Ledger
+from proxy.core.surfaces.surface import Surface, Target
+from proxy.operate.record import Record
+from proxy.transport import headers
+
+if TYPE_CHECKING:
+    from proxy.transport.upstream import Answer
+
+
+class Exchange:
+    """A request's state. An exchange keeps the table that it began with, in its ledger.
+
+    ordered: the failure that the proxy itself wants this exchange to end with, if any.
+    begun: bytes of an answer are on their way to the client; no other answer can be given.
+    """
+
+    __slots__ = ("begun", "ledger", "ordered", "record", "request", "surface", "target", "task")
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        surface: Surface,
+        target: Target,
+        ledger: Ledger,
+        record: Record,
+    ) -> None:
+        self.request = request
+        self.surface = surface
+        self.target = target
+        self.ledger = ledger
+        self.record = record
+        self.task = asyncio.current_task()
+        self.ordered: Failure | None = None
+        self.begun = False
+
+    def order(self, failure: Failure) -> None:
+        """End the exchange now, with this failure."""
+        if self.task is not None and self.ordered is None:
+            self.ordered = failure
+            self.task.cancel()
+
+    def ordered_failure(self) -> Failure:
+        """Return our own order. Raises CancelledError where the client left, which cancels too."""
+        if self.ordered is None or self.task is None:
+            raise asyncio.CancelledError
+        self.task.uncancel()
+        return self.ordered
+
+    def fail(self, failure: Failure) -> web.StreamResponse:
+        """Answer with what the table says of a failure that the proxy saw."""
+        raw = self.record.detail.encode("utf-8", "replace")[:MAX_RAW]
+        return self.reply(UpstreamError(origin=Origin.PROXY, failure=failure, raw=raw))
+
+    def reply(self, error: UpstreamError, answer: Answer | None = None) -> web.StreamResponse:
+        """Answer with what the table says of an error."""
+        return self.say(self.ledger.answer(error), answer)
+
+    def say(self, reply: Reply, answer: Answer | None) -> web.StreamResponse:
+        """Answer with a reply, as an HTTP error in the surface's shape."""
+        body = self.surface.error_body(reply)
+        self.record.ending = "failed"
+        self.record.status_out = reply.status
+        self.record.bytes_out = len(body)
+        return web.Response(
+            status=reply.status,
+            body=body,
+            headers=headers.of_error(reply, answer.headers if answer else None),
+        )
+
+    def success_headers(
+        self, answer: Answer, upstream_host: str, *, decoded: bool
+    ) -> CIMultiDict[str]:
+        """Return the headers of an answer that passes."""
+        self.record.status_out = answer.status
+        return headers.to_client(
+            answer.headers,
+            upstream_host=upstream_host,
+            reference=self.record.reference,
+            decoded=decoded,
+        )

@@ -1,0 +1,201 @@
+"""Which headers pass, each way.
+
+To the upstream: what the client sent, without what belongs to one connection (RFC 9110
+section 7.6.1), without what says where the client is (`forwarded="add"` says it), with our
+own credentials where we have them.
+
+To the client, on success: what the upstream sent, without what belongs to the operator's
+account or names what stands behind. On an error: nothing of the upstream's but numeric rate
+limits; everything else is made here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy.core.errors import Credentials, Reply
+from proxy.core.pattern import whole_seconds
+from proxy.core.table import MAX_RETRY_AFTER
+
+Forwarded = Literal["drop", "add"]
+
+REFERENCE: Final = "x-request-id"
+"""Where clients look for a reference: openai SDKs raise it as `error.request_id`."""
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_CREDENTIALS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
+_FORWARDED: Final = frozenset(
+    {
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
+        "x-forwarded-server",
+        "x-real-ip",
+    }
+)
+_NOT_UPSTREAM: Final = _HOP_BY_HOP | _FORWARDED | {"host", "accept-encoding", "expect"}
+
+# What a success still says of the operator's account or of what stands behind the proxy.
+_NOT_CLIENT: Final = _HOP_BY_HOP | {
+    "alt-svc",
+    "apim-request-id",
+    "content-length",
+    "llm_provider-content-type",
+    "location",
+    "openai-organization",
+    "openai-project",
+    "proxy-authenticate",
+    "public-key-pins",
+    "server",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+    "via",
+    "www-authenticate",
+    "x-error-json",
+    "x-openai-authorization-error",
+    "x-powered-by",
+    "x-served-by",
+    REFERENCE,
+}
+_NOT_CLIENT_PREFIXES: Final = (
+    "anthropic-organization",
+    "cf-",
+    "llm_provider-",
+    "x-amz",
+    "x-azure",
+    "x-backend",
+    "x-envoy",
+    "x-kong",
+    "x-litellm",
+    "x-ms-",
+    "x-portkey",
+    "x-upstream",
+)
+_RATE_LIMIT: Final = re.compile(
+    r"x-ratelimit-(?:limit|remaining|reset)(?:-[a-z0-9]{1,24}){0,3}\Z", re.IGNORECASE
+)
+# A number, or OpenAI's 6m0s.
+_RATE_LIMIT_VALUE: Final = re.compile(
+    r"\d{1,15}(?:\.\d{1,6})?|(?:\d{1,6}(?:\.\d{1,6})?(?:h|m|s|ms)){1,4}"
+)
+
+
+def named_by_connection(values: Iterable[str]) -> set[str]:
+    """Return the headers that a Connection header names as its own."""
+    return {name.strip().lower() for value in values for name in value.split(",")}
+
+
+def to_upstream(
+    headers: CIMultiDictProxy[str],
+    *,
+    added: Mapping[str, str],
+    forwarded: Forwarded,
+    client: str | None,
+    scheme: str,
+) -> CIMultiDict[str]:
+    """Return the headers of the upstream's request, but for Host.
+
+    added: the proxy's own, which replace the client's of the same name; where they hold
+    credentials, every credential of the client's is left out.
+    """
+    own = named_by_connection(headers.getall("connection", ()))
+    replaced = {name.lower() for name in added}
+    if replaced & _CREDENTIALS:
+        replaced |= _CREDENTIALS
+    out: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower not in _NOT_UPSTREAM and lower not in own and lower not in replaced:
+            out.add(name, value)
+    out["Accept-Encoding"] = "identity"
+    if forwarded == "add" and client:
+        out["X-Forwarded-For"] = client
+        out["X-Forwarded-Proto"] = scheme
+        if host := headers.get("host"):
+            out["X-Forwarded-Host"] = host
+    out.update(added)
+    return out
+
+
+def credentials_of(added: Mapping[str, str]) -> Credentials:
+    """Tell whose key goes upstream."""
+    return "proxy" if any(name.lower() in _CREDENTIALS for name in added) else "client"
+
+
+def to_client(
+    headers: CIMultiDictProxy[str], *, upstream_host: str, reference: str, decoded: bool
+) -> CIMultiDict[str]:
+    """Return the headers of a success.
+
+    decoded: the body's content encoding was taken off.
+    """
+    own = named_by_connection(headers.getall("connection", ()))
+    out: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in _NOT_CLIENT or lower in own or lower.startswith(_NOT_CLIENT_PREFIXES):
+            continue
+        if upstream_host in value.lower() or (decoded and lower == "content-encoding"):
+            continue
+        if _is_clean(value):
+            out.add(name, value)
+    out[REFERENCE] = reference
+    return out
+
+
+def of_error(reply: Reply, headers: Mapping[str, str] | None = None) -> CIMultiDict[str]:
+    """Return the headers of an error; `headers` are the upstream's, if it answered."""
+    out: CIMultiDict[str] = CIMultiDict({"Content-Type": "application/json"})
+    out[REFERENCE] = reply.reference
+    out["x-should-retry"] = "true" if reply.retryable else "false"
+    if reply.retry_after is not None:
+        out["retry-after"] = whole_seconds(reply.retry_after)
+    for name, value in (headers or {}).items():
+        if _RATE_LIMIT.match(name) and _RATE_LIMIT_VALUE.fullmatch(value):
+            out[name.lower()] = value
+    return out
+
+
+def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
+    """Read `retry-after-ms` or `retry-after` (seconds or a date); seconds within a day, or None.
+
+    now: seconds since the epoch.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?", value):
+            seconds = float(value) * unit
+        else:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - now
+            except (ValueError, TypeError, OverflowError):
+                continue
+        if 0 < seconds <= MAX_RETRY_AFTER:
+            return seconds
+    return None
+
+
+def _is_clean(value: str) -> bool:
+    return not any(character in value for character in "\r\n\0")

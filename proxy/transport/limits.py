@@ -1,0 +1,32 @@
+"""Every wait and every size, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Times in seconds, sizes in bytes. What is a setting has its default in `settings`."""
+
+    gate: float
+    connect: float
+    response: float
+    idle: float
+    stream: float
+    drain: float
+    event: int
+    body: int
+    request: int
+
+    # An error's body is read for evidence only; the largest recorded one is 6 KiB, and the
+    # client waits for it.
+    error_body: int = 64 * KIB
+    error_body_time: float = 5.0
+
+    # After the event that ends a response, some upstreams send [DONE] and some keep the
+    # connection open for minutes; clients wait for the end.
+    after_end: float = 0.5

@@ -1,0 +1,376 @@
+"""The relay: the path of one request.
+
+    target → surface → upstream → what came?
+        an error status     → evidence → reply
+        an event stream     → gate → sanitizer → client
+        JSON                → the surface's judgement → as it is, cleaned, or a reply
+        anything else       → as it is
+
+Every way out that is not the provider's own answer ends in the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from aiohttp import hdrs, web
+from yarl import URL
+
+from proxy.core.errors import Credentials, Origin, UpstreamError
+from proxy.core.evidence import MAX_RAW
+from proxy.core.failures import Failure
+from proxy.core.incident import Ledger
+from proxy.core.jsontext import parse_json
+from proxy.core.stream import StreamSanitizer
+from proxy.core.surfaces import surface_of
+from proxy.core.surfaces.surface import Target
+from proxy.core.table import Context, Table
+from proxy.operate.log import Log
+from proxy.operate.record import Record
+from proxy.transport import headers
+from proxy.transport.encoding import Decompressor, EncodingError, decompressor
+from proxy.transport.exchange import Exchange
+from proxy.transport.limits import Limits
+from proxy.transport.streaming import ClientStream, Source, relay_stream
+from proxy.transport.target import safe_target
+from proxy.transport.upstream import Answer, Upstream, UpstreamFailureError
+
+_NOT_PROXIED: Final = frozenset({"CONNECT", "TRACE"})
+_EVENT_STREAM: Final = "text/event-stream"
+_STREAM_BEGINS: Final = (b"data:", b"event:", b":", b"id:", b"retry:")
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What every request to the upstream is sent with."""
+
+    added: Mapping[str, str]
+    forwarded: headers.Forwarded
+    credentials: Credentials
+
+
+class Relay:
+    """Answers requests.
+
+    table: returns the table in force; an exchange keeps the one it began with.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        table: Callable[[], Table],
+        sending: Sending,
+        limits: Limits,
+        log: Log,
+    ) -> None:
+        self._upstream = upstream
+        self._table = table
+        self._sending = sending
+        self._limits = limits
+        self._log = log
+        self._running: set[Exchange] = set()
+        self._all_ended = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        """How many exchanges are under way."""
+        return len(self._running)
+
+    async def idle(self, seconds: float) -> bool:
+        """Wait until nothing is under way, at most so long; tell whether that is so."""
+        if self._running:
+            self._all_ended.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._all_ended.wait()
+        return not self._running
+
+    def end_all(self, failure: Failure) -> None:
+        """Give every running exchange its ending now."""
+        for exchange in tuple(self._running):
+            exchange.order(failure)
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        exchange = self._begin(request)
+        self._running.add(exchange)
+        try:
+            return await self._answer(exchange)
+        except (asyncio.CancelledError, ConnectionError):
+            if exchange.record.ending == "answered":
+                exchange.record.ending = "client_gone"
+            raise
+        finally:
+            self._running.discard(exchange)
+            if not self._running:
+                self._all_ended.set()
+            self._close(exchange)
+
+    def refuse(self, request: web.BaseRequest, failure: Failure, detail: str) -> web.StreamResponse:
+        """Answer a request that could not be read, or whose handler failed."""
+        exchange = self._begin(request)
+        exchange.record.detail = detail
+        response = exchange.fail(failure)
+        self._close(exchange)
+        return response
+
+    def _begin(self, request: web.BaseRequest) -> Exchange:
+        target = Target(request.method, request.path)
+        surface = surface_of(target)
+        context = Context(surface.name, self._sending.credentials, new_reference())
+        record = Record(
+            reference=context.reference,
+            method=request.method[:32],
+            path=target.path[:500],
+            surface=surface.name,
+            client_request_id=request.headers.get(headers.REFERENCE, ""),
+            traceparent=request.headers.get("traceparent", ""),
+        )
+        ledger = Ledger(self._table(), context, int(time.time()))
+        return Exchange(request, surface, target, ledger, record)
+
+    def _close(self, exchange: Exchange) -> None:
+        exchange.record.ended_after = exchange.record.elapsed()
+        exchange.record.incidents = exchange.ledger.incidents
+        self._log.exchange(exchange.record)
+
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer an exchange: every way that it can fail ends in the table."""
+        answer: Answer | None = None
+        try:
+            answer = await self._open(exchange)
+            return await self._relay(exchange, answer)
+        except UpstreamFailureError as error:
+            exchange.record.detail = error.detail
+            return exchange.fail(error.failure)
+        except EncodingError as error:
+            exchange.record.detail = str(error)
+            return exchange.fail(Failure.ENCODING)
+        except asyncio.CancelledError:
+            if exchange.begun:
+                raise
+            return exchange.fail(exchange.ordered_failure())
+        except ConnectionError:
+            raise
+        except Exception:
+            if exchange.begun:
+                raise
+            self._log.bug("the relay failed", exchange.record.reference)
+            return exchange.fail(Failure.INTERNAL)
+        finally:
+            if answer is not None:
+                answer.close()
+
+    async def _open(self, exchange: Exchange) -> Answer:
+        request = exchange.request
+        target = self._accepted_target(request)
+        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        sent = headers.to_upstream(
+            request.headers,
+            added=self._sending.added,
+            forwarded=self._sending.forwarded,
+            client=request.remote,
+            scheme=request.scheme,
+        )
+        body = request.content if request.can_read_body else None
+        answer = await self._upstream.open(request.method, target, sent, body)
+        record = exchange.record
+        record.status_in = answer.status
+        record.headers_after = record.elapsed()
+        record.upstream_request_id = answer.headers.get(headers.REFERENCE, "")
+        return answer
+
+    def _accepted_target(self, request: web.BaseRequest) -> str:
+        """Return the target of a request that may be forwarded. Raises UpstreamFailureError."""
+        if request.method in _NOT_PROXIED:
+            raise UpstreamFailureError(Failure.METHOD, request.method)
+        if hdrs.UPGRADE in request.headers:
+            raise UpstreamFailureError(Failure.UPGRADE, request.headers[hdrs.UPGRADE])
+        if (request.content_length or 0) > self._limits.request:
+            raise UpstreamFailureError(Failure.REQUEST_TOO_LARGE, f"{request.content_length} bytes")
+        target = safe_target(request.raw_path)
+        if target is None:
+            raise UpstreamFailureError(Failure.TARGET, request.raw_path[:500])
+        return target
+
+    async def _relay(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
+        """Decide by what came."""
+        if answer.status == 304 and _is_conditional(exchange.request):
+            return self._pass_head(exchange, answer)
+        if answer.status >= 300:
+            return await self._http_error(exchange, answer)
+        if exchange.target.method == "HEAD" or answer.status == 204:
+            return self._pass_head(exchange, answer)
+        if _is_opaque(exchange, answer.content_type):
+            return await self._pass_bytes(exchange, answer)
+        decoder = decompressor(answer.headers.get(hdrs.CONTENT_ENCODING, ""))
+        if answer.content_type == _EVENT_STREAM:
+            return await self._stream(exchange, answer, decoder, b"")
+        if _is_json(answer.content_type):
+            return await self._json(exchange, answer, decoder, b"")
+        return await self._sniff(exchange, answer, decoder)
+
+    # The ways
+
+    async def _http_error(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
+        if answer.status < 400:
+            error = UpstreamError(
+                origin=Origin.PROXY, failure=Failure.REDIRECT, status=answer.status
+            )
+            return exchange.reply(error, answer)
+        body = await self._error_body(answer)
+        error = exchange.ledger.reader.read_http(
+            answer.status, body, retry_after=headers.retry_after_of(answer.headers, time.time())
+        )
+        return exchange.reply(error, answer)
+
+    async def _error_body(self, answer: Answer) -> bytes:
+        """Read what can be read of an error: a status alone is evidence enough."""
+        body = bytearray()
+        try:
+            decoder = decompressor(answer.headers.get(hdrs.CONTENT_ENCODING, ""))
+            async with asyncio.timeout(self._limits.error_body_time):
+                async for piece in answer.pieces():
+                    body += decoder.feed(piece)
+                    if len(body) > self._limits.error_body:
+                        break
+        except (UpstreamFailureError, EncodingError, TimeoutError):
+            pass
+        return bytes(body[: self._limits.error_body])
+
+    async def _json(
+        self, exchange: Exchange, answer: Answer, decoder: Decompressor, begun: bytes
+    ) -> web.StreamResponse:
+        body = await self._whole(answer, decoder, begun)
+        value = parse_json(body)
+        if value is None and body.strip() not in (b"null", b""):
+            error = exchange.ledger.reader.read_bytes(
+                body, Origin.PROXY, failure=Failure.MALFORMED_BODY
+            )
+            return exchange.reply(error, answer)
+        verdict = exchange.surface.read_body(value, exchange.ledger, exchange.target)
+        if isinstance(verdict, UpstreamError):
+            delay = headers.retry_after_of(answer.headers, time.time())
+            if verdict.retry_after is None and delay is not None:
+                verdict = replace(verdict, retry_after=delay)
+            return exchange.reply(replace(verdict, raw=body[:MAX_RAW]), answer)
+        out = body if verdict.body is None else verdict.body
+        exchange.record.bytes_out = len(out)
+        passed = exchange.success_headers(answer, self._upstream.host, decoded=True)
+        return web.Response(status=answer.status, body=out, headers=passed)
+
+    async def _whole(self, answer: Answer, decoder: Decompressor, begun: bytes) -> bytes:
+        pieces = [begun]
+        size = len(begun)
+        async for piece in answer.pieces():
+            decoded = decoder.feed(piece)
+            size += len(decoded)
+            if size > self._limits.body:
+                raise UpstreamFailureError(
+                    Failure.BODY_TOO_LARGE, f"more than {self._limits.body} bytes"
+                )
+            pieces.append(decoded)
+        return b"".join(pieces)
+
+    async def _sniff(
+        self, exchange: Exchange, answer: Answer, decoder: Decompressor
+    ) -> web.StreamResponse:
+        """Where JSON or events were due, believe the first bytes more than the content type."""
+        begun = b""
+        while not begun.strip():
+            piece = await answer.read()
+            if not piece:
+                break
+            begun += decoder.feed(piece)
+        start = begun.lstrip(b"\xef\xbb\xbf \t\r\n")
+        if start.startswith((b"{", b"[")):
+            return await self._json(exchange, answer, decoder, begun)
+        if start.startswith(_STREAM_BEGINS):
+            return await self._stream(exchange, answer, decoder, begun)
+        error = exchange.ledger.reader.read_bytes(
+            begun[:MAX_RAW], Origin.PROXY, failure=Failure.CONTENT_TYPE, status=answer.status
+        )
+        return exchange.reply(error, answer)
+
+    async def _pass_bytes(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
+        """Pass what is not JSON and no event stream: audio, a file's content."""
+        passed = exchange.success_headers(answer, self._upstream.host, decoded=False)
+        response = web.StreamResponse(status=answer.status, headers=passed)
+        if length := answer.headers.get(hdrs.CONTENT_LENGTH):
+            response.headers[hdrs.CONTENT_LENGTH] = length
+        exchange.begun = True
+        await response.prepare(exchange.request)
+        try:
+            async for piece in answer.pieces():
+                exchange.record.bytes_out += len(piece)
+                await response.write(piece)
+        except UpstreamFailureError as error:
+            # There is no way to say it inside an audio file; a broken transfer says it.
+            exchange.record.detail = error.detail
+            exchange.record.ending = "failed"
+            exchange.ledger.answer(UpstreamError(origin=Origin.PROXY, failure=error.failure))
+            if exchange.request.transport is not None:
+                exchange.request.transport.abort()
+            raise ConnectionError from None
+        await response.write_eof()
+        return response
+
+    def _pass_head(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
+        passed = exchange.success_headers(answer, self._upstream.host, decoded=False)
+        response = web.Response(status=answer.status, headers=passed)
+        length = answer.headers.get(hdrs.CONTENT_LENGTH)
+        if exchange.target.method == "HEAD" and length:
+            response.headers[hdrs.CONTENT_LENGTH] = length
+        return response
+
+    async def _stream(
+        self, exchange: Exchange, answer: Answer, decoder: Decompressor, first: bytes
+    ) -> web.StreamResponse:
+        stream = exchange.surface.open(exchange.ledger, exchange.target)
+        sanitizer = StreamSanitizer(stream, exchange.ledger, self._limits.event)
+        source = Source(answer, decoder, sanitizer, self._log, exchange, first)
+        passed = exchange.success_headers(answer, self._upstream.host, decoded=True)
+        client = ClientStream(exchange, answer.status, passed)
+        return await relay_stream(exchange, answer, client, source, self._limits)
+
+
+def new_reference() -> str:
+    """Make a reference: 80 random bits, in letters and digits that can be read aloud."""
+    return base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
+
+
+def upstream_url(url: str) -> URL:
+    """Return the upstream's URL. Raises ValueError with a sentence for the operator."""
+    parsed = URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        msg = "it needs a scheme and a host, such as https://api.example.com"
+        raise ValueError(msg)
+    if parsed.query_string or parsed.fragment or parsed.user or parsed.password:
+        msg = "it may have a scheme, a host, a port and a path, and nothing else"
+        raise ValueError(msg)
+    return parsed
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
+def _is_opaque(exchange: Exchange, content_type: str) -> bool:
+    """Tell whether the body is neither JSON nor events, and rightly so."""
+    if exchange.target.path.rstrip("/").endswith("/content"):
+        return True
+    if exchange.surface.name != "other":
+        return False
+    return content_type not in ("", "text/html", "application/xhtml+xml")
+
+
+def _is_conditional(request: web.BaseRequest) -> bool:
+    return hdrs.IF_NONE_MATCH in request.headers or hdrs.IF_MODIFIED_SINCE in request.headers
