@@ -17,6 +17,7 @@ from proxy.core.table_file import load_checked
 from proxy.operate.log import Log, StructuredLog
 from proxy.settings import Address, Settings
 from proxy.transport.headers import credentials_of
+from proxy.transport.limits import Limits
 from proxy.transport.relay import Relay, Sending
 from proxy.transport.server import Server
 from proxy.transport.upstream import Upstream
@@ -51,12 +52,12 @@ async def serving(settings: Settings, table: Table, log: Log) -> AsyncIterator[R
         upstream = await stack.enter_async_context(Upstream(settings.upstream, limits))
         sending = Sending(added, settings.forwarded, credentials_of(added))
         relay = Relay(upstream, lambda: table, sending, limits, log)
-        server = Server(relay, relay.refuse)
+        server = Server(relay, relay.refuse, limits)
         listener = await loop.create_server(server, *settings.listen, backlog=_BACKLOG)
         stack.push_async_callback(server.shutdown, 1.0)
         admin = None
         if settings.admin is not None:
-            admin = await stack.enter_async_context(_admin(settings.admin, lambda: ready))
+            admin = await stack.enter_async_context(_admin(settings.admin, lambda: ready, limits))
 
         def drain() -> None:
             nonlocal ready
@@ -80,7 +81,9 @@ async def _wait_for_exchanges(relay: Relay, seconds: float) -> None:
 
 
 @asynccontextmanager
-async def _admin(address: Address, ready: Callable[[], bool]) -> AsyncIterator[Address]:
+async def _admin(
+    address: Address, ready: Callable[[], bool], limits: Limits
+) -> AsyncIterator[Address]:
     """Answer health checks."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -92,7 +95,7 @@ async def _admin(address: Address, ready: Callable[[], bool]) -> AsyncIterator[A
         del request, detail
         return web.Response(status=400, text=f"{failure}\n")
 
-    server = Server(answer, refuse)
+    server = Server(answer, refuse, limits)
     listener = await asyncio.get_running_loop().create_server(server, *address)
     try:
         yield _bound(listener)

@@ -81,6 +81,16 @@ def _headers(value: object) -> object:
     return found
 
 
+class Bytes(int):
+    """A size that reads as people write it."""
+
+    def __str__(self) -> str:
+        for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+            if self and self % unit == 0:
+                return f"{self // unit}{name}"
+        return int.__repr__(self)
+
+
 _UNITS: Final = {"b": 1, "kib": KIB, "mib": MIB, "k": KIB, "m": MIB, "": 1}
 
 
@@ -181,23 +191,49 @@ class Settings(BaseSettings):
         description="Seconds for a whole stream.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    keep_alive: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0.0,
+        description="Seconds of silence after which a client gets a comment, "
+        "for load balancers that close idle streams. 0: off.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    request_head_timeout: Seconds = Field(
+        default=20.0,
+        description="Seconds for a client to send a request's head.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    request_idle_timeout: Seconds = Field(
+        default=60.0,
+        description="Seconds of silence in the middle of a request's body.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     drain_timeout: Seconds = Field(
         default=30.0,
         description="Seconds that running streams get after SIGTERM.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    max_connections: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
+        default=10_000,
+        description="Client connections at one time. Each open stream takes one.",
+        json_schema_extra={"metavar": "NUMBER"},
+    )
+    max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
+        default=5_000,
+        description="Requests under way at one time; one more gets a 503.",
+        json_schema_extra={"metavar": "NUMBER"},
+    )
     max_event: Size = Field(
-        default=32 * MIB,
+        default=Bytes(32 * MIB),
         description="The largest event of a stream. Image events are megabytes.",
         json_schema_extra={"metavar": "SIZE"},
     )
     max_body: Size = Field(
-        default=64 * MIB,
+        default=Bytes(64 * MIB),
         description="The largest JSON answer.",
         json_schema_extra={"metavar": "SIZE"},
     )
     max_request: Size = Field(
-        default=512 * MIB,
+        default=Bytes(512 * MIB),
         description="The largest request body. Providers take files of 512 MB.",
         json_schema_extra={"metavar": "SIZE"},
     )
@@ -211,6 +247,11 @@ class Settings(BaseSettings):
             idle=self.idle_timeout,
             stream=self.stream_timeout,
             drain=self.drain_timeout,
+            keep_alive=self.keep_alive,
+            request_head=self.request_head_timeout,
+            request_idle=self.request_idle_timeout,
+            connections=self.max_connections,
+            in_flight=self.max_in_flight,
             event=self.max_event,
             body=self.max_body,
             request=self.max_request,

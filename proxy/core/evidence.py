@@ -37,11 +37,12 @@ _MAX_NESTED: Final = 64 * 1024
 _MAX_DEPTH: Final = 6
 _MAX_LAYERS: Final = 8
 _MAX_WORD: Final = 200
+_MAX_INT: Final = 10**18
 
 _DAY: Final = 86_400.0
 
 # Field names as `squash` leaves them: errorCode, error_code and ErrorCode are one.
-_CODE: Final = ("code", "errorcode", "errcode", "errno", "reason")
+_CODE: Final = ("code", "errorcode", "errcode", "errno", "grpccode", "reason")
 _TYPE: Final = ("type", "errortype", "exceptiontype", "exception", "status")
 _MESSAGE: Final = (
     "message",
@@ -50,6 +51,7 @@ _MESSAGE: Final = (
     "errormsg",
     "errmsg",
     "errordescription",
+    "faultstring",
     "statusmsg",
     "statusmessage",
     "detail",
@@ -67,6 +69,7 @@ _STATUS: Final = (
     "httpstatus",
     "httpstatuscode",
     "httpcode",
+    "originalstatuscode",
     "rawstatuscode",
     "code",
     "errorcode",
@@ -88,26 +91,29 @@ _INNER: Final = (
     "providerspecificfields",
     "upstreamerror",
     "originalerror",
+    "originalmessage",
     "response",
+    "extensions",
+    "externalmodelerror",
 )
+_INNER_TEXT: Final = frozenset({"raw", "body", "exception", "originalmessage"})
 _DELAYS: Final[Mapping[str, float]] = {
     "retryafterms": 0.001,
     "retryafter": 1.0,
     "retryafterseconds": 1.0,
     "retrydelay": 1.0,
     "resetsinseconds": 1.0,
+    "estimatedtime": 1.0,
 }
 _NOTHING: Final = frozenset({"", "none", "null", "undefined", "nil", "unknown", "error", "n/a"})
 
+_EXCEPTION: Final = re.compile(r"[A-Za-z]\w{0,60}(?:Exception|Error|_exception|_error)")
 _STATUS_PREFIX: Final = re.compile(
     r"\s*(?:(?:error|status|http)[ _]?(?:code|error)?[ :]{1,2}|<|\[)?([45]\d\d)(?=[>\]:, ]|\s*-)",
     re.IGNORECASE,
 )
 _DELAY_TEXT: Final = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?\s*\Z")
-_HTML: Final = re.compile(
-    rb"\s*(?:<!--.{0,500}?-->\s*)*<(?:!doctype|html|head|body|title|h1|center)",
-    re.IGNORECASE | re.DOTALL,
-)
+_HTML: Final = re.compile(rb"\s*<(?:!--|!doctype|html|head|body|title|h1|center)", re.IGNORECASE)
 _XML_FIELD: Final = re.compile(r"<(?:\w+:)?(Code|Message)>([^<]{1,1000})<", re.IGNORECASE)
 
 
@@ -244,16 +250,20 @@ class Reader:
             yield _read_layout(value, layout)
         fields: dict[str, Any] = {}
         for key, entry in value.items():
-            fields.setdefault(squash(key), entry)
+            if isinstance(key, str):  # a Python dict's keys need not be
+                fields.setdefault(squash(key), entry)
         layer = _read_fields(fields)
         yield layer
         if layer.message:
             yield from self._layers(_embedded(layer.message), depth + 1)
         for name in _INNER:
             inner = fields.get(name)
-            if isinstance(inner, dict | list) or (
-                isinstance(inner, str) and name in ("raw", "body", "exception")
-            ):
+            if isinstance(inner, dict | list) or (isinstance(inner, str) and name in _INNER_TEXT):
+                yield from self._layers(inner, depth + 1)
+        for key, inner in value.items():
+            # Some name the key after the exception: {"throttlingException": {"message": ...}}.
+            if isinstance(inner, dict) and isinstance(key, str) and _EXCEPTION.fullmatch(key):
+                yield _Layer(type=key)
                 yield from self._layers(inner, depth + 1)
 
 
@@ -324,11 +334,9 @@ def _first_word(fields: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _word(value: object) -> str:
     """Read a code or a type: one word, or a number that is not an HTTP status."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    word = _scalar(value)
+    if _as_status(word) is not None:
         return ""
-    if _as_status(value) is not None:
-        return ""
-    word = str(value).strip()
     if word.lower() in _NOTHING or len(word) > _MAX_WORD:
         return ""
     # AWS puts a namespace and # before the word, RFC 9457 makes it a URI, or about:blank.
@@ -341,10 +349,17 @@ def _text(value: str) -> str:
     return " ".join(value[:_MAX_MESSAGE].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split())
 
 
+def _scalar(value: object) -> str:
+    """Write a string or an integer as text; "" for anything else, and for absurd numbers."""
+    if isinstance(value, str):
+        return value[: _MAX_WORD + 1].strip()
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_INT:
+        return str(value)
+    return ""
+
+
 def _as_status(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    text = str(value).strip()
+    text = _scalar(value)
     if len(text) == 3 and text.isascii() and text.isdigit() and text[0] in "45":
         return int(text)
     return None
@@ -360,9 +375,7 @@ def _as_delay(value: object, unit: float) -> float | None:
     """Read 5, "5", "34.4s" and Google's {"seconds": 5}."""
     if isinstance(value, dict):
         value = value.get("seconds")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    found = _DELAY_TEXT.match(str(value))
+    found = _DELAY_TEXT.match(f"{value:.3f}" if isinstance(value, float) else _scalar(value))
     if not found:
         return None
     seconds = float(found[1]) * (0.001 if found[2] == "ms" else 1.0 if found[2] else unit)

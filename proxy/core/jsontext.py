@@ -25,8 +25,15 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def write_json(value: object) -> bytes:
-    """Write JSON on one line, in UTF-8, or in ASCII where UTF-8 cannot say it."""
+    """Write JSON on one line, in UTF-8, or in ASCII where UTF-8 cannot say it.
+
+    A value nested a thousand levels deep, which can be read but not written, is null.
+    """
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
+        pass
+    try:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
+    except RecursionError:
+        return b"null"

@@ -46,7 +46,9 @@ def _at(value: object, path: Path) -> object:
     for key in path:
         if isinstance(value, Mapping) and key in value:
             value = value[key]
-        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+        elif (
+            isinstance(value, list) and key.isascii() and key.isdecimal() and int(key) < len(value)
+        ):
             value = value[int(key)]
         else:
             return _ABSENT

@@ -70,3 +70,45 @@ FIELD_NAMES: Final = frozenset(
     vector_store_ids verbosity version voice web_search_options
     """.split()  # noqa: SIM905 - 150 quoted words are harder to read
 )
+
+# types/responses/response_stream_event.py. An event of any other type may pass too, when it
+# carries no error; the list is here so that a newer SDK's additions are noticed and looked at.
+RESPONSE_EVENTS: Final = frozenset(
+    """
+    error
+    response.audio.delta response.audio.done
+    response.audio.transcript.delta response.audio.transcript.done
+    response.code_interpreter_call.completed response.code_interpreter_call.in_progress
+    response.code_interpreter_call.interpreting
+    response.code_interpreter_call_code.delta response.code_interpreter_call_code.done
+    response.compaction.compacting
+    response.completed
+    response.content_part.added response.content_part.done
+    response.created
+    response.custom_tool_call_input.delta response.custom_tool_call_input.done
+    response.failed
+    response.file_search_call.completed response.file_search_call.in_progress
+    response.file_search_call.searching
+    response.function_call_arguments.delta response.function_call_arguments.done
+    response.image_generation_call.completed response.image_generation_call.generating
+    response.image_generation_call.in_progress response.image_generation_call.partial_image
+    response.in_progress
+    response.incomplete
+    response.mcp_call.completed response.mcp_call.failed response.mcp_call.in_progress
+    response.mcp_call_arguments.delta response.mcp_call_arguments.done
+    response.mcp_list_tools.completed response.mcp_list_tools.failed
+    response.mcp_list_tools.in_progress
+    response.output_item.added response.output_item.done
+    response.output_text.annotation.added response.output_text.delta response.output_text.done
+    response.queued
+    response.reasoning_summary_part.added response.reasoning_summary_part.done
+    response.reasoning_summary_text.delta response.reasoning_summary_text.done
+    response.reasoning_text.delta response.reasoning_text.done
+    response.refusal.delta response.refusal.done
+    response.shell_call_command.added response.shell_call_command.delta
+    response.shell_call_command.done
+    response.shell_call_output_content.delta response.shell_call_output_content.done
+    response.web_search_call.completed response.web_search_call.in_progress
+    response.web_search_call.searching
+    """.split()  # noqa: SIM905 - as above
+)

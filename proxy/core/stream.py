@@ -25,7 +25,7 @@ from proxy.core.sse import (
     EventTooLargeError,
     encode,
 )
-from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream
+from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, last_words
 
 
 class StreamSanitizer:
@@ -83,15 +83,14 @@ class StreamSanitizer:
         return self._end(rest, failure, detail)
 
     def _end(self, rest: Event | None, failure: Failure, detail: str = "") -> bytes:
-        if self._stream.complete():
+        if self._stream.complete(cleanly=failure is Failure.NO_END):
             self.closed = self.ended = True
             return b""
         if rest is not None:
-            # What was left unfinished is never sent, but it may say what went wrong.
-            verdict = self._stream.read(rest)
-            if isinstance(verdict, UpstreamError) and verdict.failure is None:
-                return self._fail(verdict)
-            self._note_stray(rest)
+            said = last_words(rest, self._ledger.reader)
+            if said is not None:
+                return self._fail(said)
+            self._stray = (rest.data or rest.stray)[:MAX_RAW]
         error = self._ledger.reader.read_bytes(self._stray, Origin.PROXY, failure=failure)
         if detail and not self._stray:
             error = replace(error, raw=detail.encode("utf-8", "replace")[:MAX_RAW])

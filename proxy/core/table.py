@@ -124,12 +124,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When a reply is given. `place` is file:line."""
+    """When a reply is given. `place` is file:line, `number` its place in its file, from 0."""
 
     name: str
     when: When
     reply: str
     example: Example
+    number: int
     place: str
 
     def match(self, error: UpstreamError, context: Context) -> dict[str, str] | str:

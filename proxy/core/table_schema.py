@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -153,19 +153,25 @@ class FileEntry(_Entry):
     default: Name | None = None
     vocabulary: Vocabulary | None = None
     replies: dict[Name, ReplyEntry] = {}
-    rules: list[RuleEntry] = []
+    rules: list[RuleEntry | None] = []
     disable: list[RuleName] = []
-    evidence: list[LayoutEntry] = []
+    evidence: list[LayoutEntry | None] = []
     retry_delays: list[PatternText] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that was read: its entries and their lines."""
+    """A file that was read: its entries, their lines, and what is wrong with others.
+
+    An entry with a problem is left out: a rule or a piece of evidence is None, so that the
+    others keep their numbers.
+    """
 
     file: str
     entry: FileEntry
     lines: Mapping[Place, int]
+    problems: list[Problem]
+    broken_replies: set[str]
 
     def line(self, place: Place) -> int:
         """Return the line of a place, or of what holds it."""
@@ -183,20 +189,43 @@ class Source:
 
 
 def read_source(data: bytes, file: str) -> Source:
-    """Read a mappings file. Raises TableError with every problem."""
+    """Read a mappings file, as far as it can be read; its problems are in the source.
+
+    Raises TableError where there is nothing to read.
+    """
     value, lines, problems = read_yaml(data, file)
     if not isinstance(value, dict):
         remedy = "Begin with `version: 1`; the README shows a whole table."
         raise TableError([*problems, Problem(file, 1, "is not a table", remedy)])
+    source = Source(file, FileEntry(version=1), lines, problems, set())
+    for part in ("rules", "evidence"):
+        entries = value.get(part)
+        for i, one in enumerate(entries if isinstance(entries, list) else ()):
+            if one is None:
+                problems.append(source.problem((part, i), "an empty entry", "Take it out."))
     try:
-        entry = FileEntry.model_validate(value)
+        return replace(source, entry=FileEntry.model_validate(value))
     except ValidationError as error:
-        source = Source(file, FileEntry(version=1), lines)
-        problems += [_explain(source, value, dict(one)) for one in error.errors()]
+        errors: list[dict[str, Any]] = [dict(one) for one in error.errors()]
+    problems += [_explain(source, value, one) for one in errors]
+    for one in errors:
+        _leave_out(tuple(one["loc"]), value, source.broken_replies)
+    try:
+        return replace(source, entry=FileEntry.model_validate({**value, "version": 1}))
+    except ValidationError:
         raise TableError(problems) from None
-    if problems:
-        raise TableError(problems)
-    return Source(file, entry, lines)
+
+
+def _leave_out(loc: Place, value: dict[Any, Any], broken_replies: set[str]) -> None:
+    """Take out the entry that has a problem, so that the others can still be checked."""
+    part = value.get(loc[0]) if loc else None
+    if len(loc) > 1 and isinstance(part, list) and type(loc[1]) is int:
+        part[loc[1]] = None if loc[0] in ("rules", "evidence") else part[loc[1]]
+    elif len(loc) > 1 and isinstance(part, dict):
+        part.pop(loc[1], None)
+        broken_replies.add(str(loc[1]))
+    elif loc:
+        value.pop(loc[0], None)
 
 
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {

@@ -16,7 +16,7 @@ from proxy.core.problem import Problem, TableError
 Place = tuple[str | int, ...]
 """A value's place in the file: keys and indexes, from the top."""
 
-# A table has four levels; more is a mistake.
+# A table has five levels; many more are a mistake, and cost the parser the square of them.
 _MAX_NESTING: Final = 12
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -29,7 +29,14 @@ def read_yaml(data: bytes, file: str) -> tuple[object, dict[Place, int], list[Pr
     """
     try:
         text = data.decode("utf-8")
+        depth = 0
         for event in yaml.parse(text, _Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_NESTING:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                what, remedy = "is nested too deeply", "A table has at most five levels."
+                raise TableError([Problem(file, line, what, remedy)])
             if isinstance(event, yaml.AliasEvent):
                 what, remedy = "an alias (*name)", "Write the value out; a table has no aliases."
                 line = event.start_mark.line + 1 if event.start_mark else 1
@@ -62,9 +69,6 @@ class _Nodes:
     def read(self, node: yaml.Node, place: Place) -> object:
         line = node.start_mark.line + 1
         self._lines.setdefault(place, line)
-        if len(place) > _MAX_NESTING:
-            self._say(line, "is nested too deeply", "A table has at most four levels.")
-            return None
         if isinstance(node, yaml.MappingNode):
             return self._read_mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
@@ -105,7 +109,9 @@ class _Nodes:
                 return float(text)
         except ValueError:
             pass
-        self._say(line, f"YAML takes {text!r} for a {kind}", f'If it is text, write "{text}".')
+        meant = "Write true or false" if kind == "bool" else "Write it another way"
+        remedy = f'{meant}; or, if it is text, "{text}" in quotes.'
+        self._say(line, f"YAML takes {text!r} for a {kind}", remedy)
         return text
 
     def _say(self, line: int, what: str, remedy: str) -> None:

@@ -11,6 +11,7 @@ limits; everything else is made here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
@@ -172,6 +173,8 @@ def of_error(reply: Reply, headers: Mapping[str, str] | None = None) -> CIMultiD
     out["x-should-retry"] = "true" if reply.retryable else "false"
     if reply.retry_after is not None:
         out["retry-after"] = whole_seconds(reply.retry_after)
+        if reply.retry_after < 1:
+            out["retry-after-ms"] = str(math.ceil(reply.retry_after * 1000))
     for name, value in (headers or {}).items():
         if _RATE_LIMIT.match(name) and _RATE_LIMIT_VALUE.fullmatch(value):
             out[name.lower()] = value

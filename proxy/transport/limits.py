@@ -18,6 +18,11 @@ class Limits:
     idle: float
     stream: float
     drain: float
+    keep_alive: float
+    request_head: float
+    request_idle: float
+    connections: int
+    in_flight: int
     event: int
     body: int
     request: int

@@ -15,7 +15,7 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -35,6 +35,7 @@ from proxy.core.table import Context, Table
 from proxy.operate.log import Log
 from proxy.operate.record import Record
 from proxy.transport import headers
+from proxy.transport.body import RequestBody
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
@@ -171,6 +172,8 @@ class Relay:
     async def _open(self, exchange: Exchange) -> Answer:
         request = exchange.request
         target = self._accepted_target(request)
+        if len(self._running) > self._limits.in_flight:
+            raise UpstreamFailureError(Failure.OVERLOADED, f"{len(self._running)} exchanges")
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         sent = headers.to_upstream(
@@ -180,7 +183,10 @@ class Relay:
             client=request.remote,
             scheme=request.scheme,
         )
-        body = request.content if request.can_read_body else None
+        body = None
+        if request.can_read_body:
+            limits = self._limits
+            body = RequestBody(request.content, size=limits.request, idle=limits.request_idle)
         answer = await self._upstream.open(request.method, target, sent, body)
         record = exchange.record
         record.status_in = answer.status
@@ -238,8 +244,8 @@ class Relay:
         try:
             decoder = decompressor(answer.headers.get(hdrs.CONTENT_ENCODING, ""))
             async with asyncio.timeout(self._limits.error_body_time):
-                async for piece in answer.pieces():
-                    body += decoder.feed(piece)
+                async for part in _parts(answer, decoder):
+                    body += part
                     if len(body) > self._limits.error_body:
                         break
         except (UpstreamFailureError, EncodingError, TimeoutError):
@@ -270,14 +276,13 @@ class Relay:
     async def _whole(self, answer: Answer, decoder: Decompressor, begun: bytes) -> bytes:
         pieces = [begun]
         size = len(begun)
-        async for piece in answer.pieces():
-            decoded = decoder.feed(piece)
-            size += len(decoded)
+        async for part in _parts(answer, decoder):
+            size += len(part)
             if size > self._limits.body:
                 raise UpstreamFailureError(
                     Failure.BODY_TOO_LARGE, f"more than {self._limits.body} bytes"
                 )
-            pieces.append(decoded)
+            pieces.append(part)
         return b"".join(pieces)
 
     async def _sniff(
@@ -289,7 +294,10 @@ class Relay:
             piece = await answer.read()
             if not piece:
                 break
-            begun += decoder.feed(piece)
+            for part in decoder.feed(piece):
+                begun += part
+                if len(begun) > self._limits.error_body:  # white space without end
+                    raise UpstreamFailureError(Failure.BODY_TOO_LARGE, "nothing but white space")
         start = begun.lstrip(b"\xef\xbb\xbf \t\r\n")
         if start.startswith((b"{", b"[")):
             return await self._json(exchange, answer, decoder, begun)
@@ -357,6 +365,13 @@ def upstream_url(url: str) -> URL:
         msg = "it may have a scheme, a host, a port and a path, and nothing else"
         raise ValueError(msg)
     return parsed
+
+
+async def _parts(answer: Answer, decoder: Decompressor) -> AsyncIterator[bytes]:
+    """Yield an answer's body, decoded, in parts of bounded size."""
+    async for piece in answer.pieces():
+        for part in decoder.feed(piece):
+            yield part
 
 
 def _is_json(content_type: str) -> bool:

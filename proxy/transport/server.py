@@ -17,6 +17,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from proxy.core.failures import Failure
+from proxy.transport.limits import Limits
 
 # Request heads: OpenAI's SDKs send 1 KiB; a gateway's signed headers may take 8.
 _MAX_LINE: Final = 16 * 1024
@@ -40,6 +41,8 @@ class Request(web.BaseRequest):
 class Protocol(web.RequestHandler):
     """One client's connection."""
 
+    __slots__ = ("_head_timer", "_limits", "_refuse", "_served")
+
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             server,
@@ -52,6 +55,32 @@ class Protocol(web.RequestHandler):
             max_headers=_MAX_HEADERS,
         )
         self._refuse = server.refuse
+        self._limits = server.limits
+        self._served = server
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; more connections than allowed are closed at once, having cost nothing yet."""
+        super().connection_made(transport)
+        if len(self._served.connections) > self._limits.connections:
+            self.force_close()
+            return
+        wait = self._limits.request_head
+        self._head_timer = self._loop.call_later(wait, self._close_without_request)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def _close_without_request(self) -> None:
+        """Close a connection on which no request's head came in time (a slow loris).
+
+        On a connection kept alive, aiohttp's own keep-alive timer does the same.
+        """
+        if not self._request_count and self.transport is not None:
+            self.force_close()
 
     def handle_error(
         self,
@@ -83,9 +112,10 @@ class Server(web.Server):
     refuse: answers one that could not be read.
     """
 
-    def __init__(self, handle: Handler, refuse: Refuse) -> None:
+    def __init__(self, handle: Handler, refuse: Refuse, limits: Limits) -> None:
         super().__init__(handle, handler_cancellation=True)
         self.refuse = refuse
+        self.limits = limits
 
     def __call__(self) -> Protocol:
         """Make the protocol of a new connection."""

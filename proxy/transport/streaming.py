@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from aiohttp import hdrs, web
 
 from proxy.core.failures import Failure
+from proxy.core.sse import ENCODED_KEEP_ALIVE
 from proxy.core.stream import StreamSanitizer
 from proxy.operate.log import Log
+from proxy.operate.record import Record
 from proxy.transport.encoding import Decompressor, EncodingError
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
@@ -63,45 +65,67 @@ class ClientStream:
         return self._response
 
 
+class _Waits:
+    """How long to wait for the upstream, and for what."""
+
+    def __init__(self, began: float, limits: Limits) -> None:
+        self._limits = limits
+        self._gate_until = began + limits.gate
+        self._stream_until = began + limits.stream
+        self._end_until: float | None = None
+
+    def gate_is_over(self) -> bool:
+        """Tell whether an error has had its time to become a status."""
+        return time.monotonic() >= self._gate_until
+
+    def stream_is_over(self) -> bool:
+        """Tell whether the stream has lasted as long as it may."""
+        return time.monotonic() >= self._stream_until
+
+    def seconds(self, *, is_open: bool, ended: bool) -> float:
+        """Return how long to wait for the next piece."""
+        now = time.monotonic()
+        until = self._stream_until if is_open else min(self._gate_until, self._stream_until)
+        if ended:
+            self._end_until = self._end_until or now + self._limits.after_end
+            until = min(until, self._end_until)
+        elif self._limits.keep_alive and is_open:
+            until = min(until, now + self._limits.keep_alive)
+        return until - now
+
+
 async def relay_stream(
-    exchange: Exchange,
-    answer: Answer,
-    client: ClientStream,
-    source: Source,
-    limits: Limits,
+    exchange: Exchange, answer: Answer, client: ClientStream, source: Source, limits: Limits
 ) -> web.StreamResponse:
     """Relay a stream to its one ending."""
     record, sanitizer = exchange.record, source.sanitizer
-    gate_until = record.began + limits.gate
-    stream_until = record.began + limits.stream
+    waits = _Waits(record.began, limits)
     out = source.begun()
     while True:
-        if sanitizer.content_seen and record.first_event_after is None:
-            record.first_event_after = record.elapsed()
-        record.events = sanitizer.events
-        if not client.is_open:
-            if sanitizer.reply is not None and not sanitizer.content_seen:
-                record.gate = "promoted"
-                answer.close()
-                return exchange.say(sanitizer.reply, answer)
-            client.hold(out)
-            if sanitizer.content_seen or sanitizer.closed or time.monotonic() >= gate_until:
-                await client.open()
-        else:
+        source.note(record)
+        if client.is_open:
             await client.write(out)
+        elif sanitizer.reply is not None and not sanitizer.content_seen:
+            record.gate = "promoted"
+            answer.close()
+            return exchange.say(sanitizer.reply, answer)
+        else:
+            client.hold(out)
+            if sanitizer.content_seen or sanitizer.closed or waits.gate_is_over():
+                await client.open()
         if sanitizer.closed:
             break
-        until = stream_until if client.is_open else min(gate_until, stream_until)
-        if sanitizer.ended:
-            until = min(until, time.monotonic() + limits.after_end)
+        wait = waits.seconds(is_open=client.is_open, ended=sanitizer.ended)
         try:
-            async with asyncio.timeout(until - time.monotonic()):
+            async with asyncio.timeout(wait):
                 out = await source.read()
         except TimeoutError:
             if sanitizer.ended:
                 break
-            over = time.monotonic() >= stream_until
-            out = sanitizer.fail(Failure.TOO_LONG) if over else b""
+            if waits.stream_is_over():
+                out = sanitizer.fail(Failure.TOO_LONG)
+            else:
+                out = ENCODED_KEEP_ALIVE if client.is_open else b""
         except asyncio.CancelledError:
             out = sanitizer.fail(exchange.ordered_failure())
     # The upstream first: whatever it still generates, nobody reads.
@@ -131,24 +155,36 @@ class Source:
         self._log = log
         self._exchange = exchange
         self._first = first
+        self._parts: Iterator[bytes] | None = None  # of the last piece, still to be dealt with
         self.sanitizer = sanitizer
+
+    def note(self, record: Record) -> None:
+        """Note how far the stream has come."""
+        record.events = self.sanitizer.events
+        if self.sanitizer.content_seen and record.first_event_after is None:
+            record.first_event_after = record.elapsed()
 
     def begun(self) -> bytes:
         """Return what the client gets for what was already read."""
-        return self._feed(self._first, decode=False)
+        return self._feed(iter((self._first,)))
 
     async def read(self) -> bytes:
         """Wait for more; return what the client gets for it, also for an upstream's fault."""
+        if self._parts is not None:
+            return self._feed(self._parts)
         try:
             piece = await self._answer.read()
         except UpstreamFailureError as error:
             self._exchange.record.detail = error.detail
             return self.sanitizer.fail(error.failure, error.detail)
-        return self._feed(piece) if piece else self.sanitizer.close()
+        return self._feed(self._decoder.feed(piece)) if piece else self.sanitizer.close()
 
-    def _feed(self, piece: bytes, *, decode: bool = True) -> bytes:
+    def _feed(self, parts: Iterator[bytes]) -> bytes:
+        """Deal with the next part; a compressed piece can have hundreds, each to be written."""
         try:
-            return self.sanitizer.feed(self._decoder.feed(piece) if decode else piece)
+            part = next(parts, None)
+            self._parts = None if part is None else parts
+            return b"" if part is None else self.sanitizer.feed(part)
         except EncodingError as error:
             return self.sanitizer.fail(Failure.ENCODING, str(error))
         except Exception:

@@ -17,6 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from proxy.core.failures import Failure
+from proxy.transport.body import RequestBody
 from proxy.transport.limits import Limits
 
 # Shorter than the 60 seconds after which common servers close an idle connection: a request
@@ -107,7 +108,7 @@ class Upstream:
         method: str,
         target: str,
         headers: CIMultiDict[str],
-        body: aiohttp.StreamReader | None,
+        body: RequestBody | None,
     ) -> Answer:
         """Send a request and wait for the answer's headers.
 
@@ -122,8 +123,8 @@ class Upstream:
                     method, url, headers=headers, data=body, allow_redirects=False
                 )
         except Exception as error:
-            if body is not None and body.exception() is not None:
-                raise UpstreamFailureError(Failure.BAD_REQUEST, _words(error)) from error
+            if body is not None and body.failure is not None:
+                raise UpstreamFailureError(body.failure, _words(error)) from error
             raise _translate(error, answered=False) from error
         return Answer(response, self._limits.idle)
 

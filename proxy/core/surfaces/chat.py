@@ -41,8 +41,8 @@ class ChatStream:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._open: set[object] = set()  # indexes of choices without a finish_reason
-        self._finished = False  # at least one choice has one
+        self._begun: set[int] = set()  # indexes of choices seen
+        self._finished: set[int] = set()  # those that have a finish_reason
         self._content_seen = False
 
     def read(self, event: Event) -> Verdict:
@@ -95,15 +95,14 @@ class ChatStream:
             if finish == "error" or choice.get("error"):
                 inner = choice.get("error") or value
                 return self._ledger.reader.read(inner, Origin.STREAM, raw=event.data or b"")
-            self._finished = True
-            self._open.discard(index)
-        elif not self._finished:
-            self._open.add(index)
+            self._finished.add(index)
+        self._begun.add(index)
         return None
 
-    def complete(self) -> bool:
+    def complete(self, *, cleanly: bool = True) -> bool:
         """Every choice that began has its finish_reason."""
-        return self._finished and not self._open
+        del cleanly
+        return bool(self._begun) and self._begun == self._finished
 
     def closing(self, reply: Reply) -> bytes:
         """Write the error chunk and the end mark."""

@@ -25,6 +25,7 @@ from proxy.core.surfaces.surface import (
     has_error_mark,
     not_ordinary,
     read_stray,
+    tells_of_error,
 )
 
 _MARKS: Final = {
@@ -65,20 +66,19 @@ class MessagesStream:
         if type(value) is not dict:
             return not_ordinary(event, value, reader) if data.strip() else Mark.DROP
         kind = value.get("type")
-        if type(kind) is not str or kind == "error" or name == b"error" or value.get("error"):
-            if has_error_mark(value, reader) or name == b"error":
-                return reader.read(value, Origin.STREAM, raw=data)
-            return not_ordinary(event, value, reader)
-        if reader.layouts.find(value):
+        if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
+        if has_error_mark(value, reader) or type(kind) is not str or tells_of_error(value):
+            return not_ordinary(event, value, reader)
         mark = _MARKS.get(kind, Mark.CONTENT)
         self._ended = mark is Mark.CLOSE
-        if name and name != kind.encode():
+        if name and name.decode("utf-8", "replace") != kind:
             return Rewritten(data, b"", mark)
         return mark
 
-    def complete(self) -> bool:
+    def complete(self, *, cleanly: bool) -> bool:
         """A message has ended when `message_stop` said so."""
+        del cleanly
         return self._ended
 
     def closing(self, reply: Reply) -> bytes:

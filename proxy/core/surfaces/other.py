@@ -26,6 +26,7 @@ from proxy.core.surfaces.surface import (
     openai_error,
     openai_error_body,
     read_stray,
+    tells_of_error,
 )
 
 # The last event of a stream, by the end of its path. openai-python 3.54.0, types/.
@@ -35,8 +36,6 @@ _LAST: Final = {
     "/audio/speech": "speech.audio.done",
     "/audio/transcriptions": "transcript.text.done",
 }
-# Assistants: these events end a run; `done` with [DONE] follows them.
-_RUN_FAILED: Final = b"thread.run.failed"
 
 
 class OtherStream:
@@ -45,7 +44,7 @@ class OtherStream:
     def __init__(self, ledger: Ledger, last: str | None) -> None:
         self._ledger = ledger
         self._last = last
-        self._ended = last is None
+        self._ended = False
 
     def read(self, event: Event) -> Verdict:
         """Judge one event."""
@@ -56,30 +55,32 @@ class OtherStream:
         value = parse_json(data)
         if type(value) is not dict:
             text = data.strip()
-            if text == DONE and self._ended:
+            if text == DONE and (self._ended or self._last in (None, DONE.decode())):
+                self._ended = True
                 return Rewritten(DONE, name if name == b"done" else b"", Mark.CLOSE)
             return not_ordinary(event, value, reader) if text else Mark.DROP
         kind = value.get("type")
-        if kind == "error" or name == b"error" or _is_failed(value, reader):
+        if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
+        known = isinstance(value.get("object"), str)
+        if kind == "error" or (
+            not known and (has_error_mark(value, reader) or tells_of_error(value))
+        ):
+            return not_ordinary(event, value, reader)
         if kind == self._last:
             self._ended = True
         if clean(value, self._ledger):
             data = write_json(value)
         return Rewritten(data, name if _may_pass(name, value) else b"", Mark.CONTENT)
 
-    def complete(self) -> bool:
-        """Where no last event is known, any event may be it."""
-        return self._ended
+    def complete(self, *, cleanly: bool) -> bool:
+        """Where no last event is known, any event before a clean end may be it."""
+        return self._ended or (cleanly and self._last is None)
 
     def closing(self, reply: Reply) -> bytes:
         """Write the error both as OpenAI's typed streams and as its chunks have it."""
         error = openai_error(reply)
         return encode(write_json({"type": "error", **error, "error": error}), b"error")
-
-
-def _is_failed(value: dict[str, Any], reader: Any) -> bool:
-    return has_error_mark(value, reader) and not isinstance(value.get("object"), str)
 
 
 def _may_pass(name: bytes, value: dict[str, Any]) -> bool:
@@ -113,7 +114,10 @@ class OtherSurface:
     def open(self, ledger: Ledger, target: Target) -> OtherStream:
         """Begin a stream."""
         path = target.path.rstrip("/")
-        return OtherStream(ledger, next((e for p, e in _LAST.items() if path.endswith(p)), None))
+        last = next((event for end, event in _LAST.items() if path.endswith(end)), None)
+        if "threads" in path.split("/"):
+            last = DONE.decode()  # Assistants: `event: done`
+        return OtherStream(ledger, last)
 
     def read_body(self, value: object, ledger: Ledger, target: Target) -> BodyVerdict:
         """Any JSON may pass that does not say it is an error."""

@@ -17,6 +17,7 @@ from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import parse_json, write_json
+from proxy.core.spec import RESPONSE_EVENTS
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.chat import DONE
 from proxy.core.surfaces.names import RESPONSES
@@ -27,37 +28,43 @@ from proxy.core.surfaces.surface import (
     Rewritten,
     Target,
     Verdict,
-    has_error_mark,
     not_ordinary,
     openai_error,
     openai_error_body,
     read_stray,
+    tells_of_error,
 )
 
 _PRELUDE: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
 _END: Final = frozenset({"response.completed", "response.incomplete", "response.cancelled"})
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
 
-# What a client's strictest types require of a response object, where the upstream's own
-# `response.created` did not say it. openai-python 3.54.0, types/responses/response.py.
-_REQUIRED: Final[dict[str, Any]] = {
-    "model": "unknown",
-    "output": [],
-    "parallel_tool_calls": True,
-    "tool_choice": "auto",
-    "tools": [],
-    "instructions": None,
-    "metadata": {},
-    "temperature": None,
-    "top_p": None,
-    "usage": None,
-}
-_REQUIRED_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
-    "model": str,
-    "output": list,
-    "parallel_tool_calls": bool,
-    "tool_choice": (str, dict),
-    "tools": list,
+# Unknown types that are no `response.` events: OpenAI's own heartbeat, and codex's.
+_OTHER_KINDS: Final = ("keepalive", "ping", "codex.")
+
+# What a failed response says of the response that began, by field: the type it must have, and
+# what stands there otherwise. The first five are what the strictest clients require; all others
+# are what the request said. openai-python 3.54.0, types/responses/response.py.
+_NULLABLE: Final = (object, None)
+_FIELDS: Final[dict[str, tuple[type | tuple[type, ...], object]]] = {
+    "model": (str, "unknown"),
+    "created_at": ((int, float), None),
+    "parallel_tool_calls": (bool, True),
+    "tool_choice": ((str, dict), "auto"),
+    "tools": (list, []),
+    "background": _NULLABLE,
+    "instructions": _NULLABLE,
+    "max_output_tokens": _NULLABLE,
+    "metadata": _NULLABLE,
+    "previous_response_id": _NULLABLE,
+    "reasoning": _NULLABLE,
+    "service_tier": _NULLABLE,
+    "store": _NULLABLE,
+    "temperature": _NULLABLE,
+    "text": _NULLABLE,
+    "top_p": _NULLABLE,
+    "truncation": _NULLABLE,
+    "user": _NULLABLE,
 }
 
 
@@ -83,14 +90,12 @@ class ResponsesStream:
         if type(value) is not dict:
             return self._read_text(event, data, value)
         kind = value.get("type")
-        if type(kind) is not str or kind == "error" or value.get("error"):
-            return self._fault(event, value)
+        if type(kind) is not str or value.get("error") or not _is_ordinary(kind, value):
+            return not_ordinary(event, value, self._ledger.reader)
         if kind == "response.failed":
             response = value.get("response")
             self._remember(response, data)
             return fault_of(response if type(response) is dict else value, self._ledger, data)
-        sequence = value.get("sequence_number")
-        self._sequence = sequence if type(sequence) is int else self._sequence + 1
         rewritten: bytes | None = None
         if "response" in value or "item" in value:
             verdict = self._read_embedded(value, data, event)
@@ -98,11 +103,13 @@ class ResponsesStream:
                 return verdict
             rewritten = verdict
         self._written = True
+        sequence = value.get("sequence_number")
+        self._sequence = sequence if type(sequence) is int else self._sequence + 1
         mark = _MARKS.get(kind, Mark.CONTENT)
         if mark is Mark.END:
             self._ended = True
-        if rewritten is not None or (name and name != kind.encode()):
-            safe_name = kind.encode() if name and kind.isascii() and kind.isprintable() else b""
+        if rewritten is not None or (name and name.decode("utf-8", "replace") != kind):
+            safe_name = kind.encode() if name and kind in RESPONSE_EVENTS else b""
             return Rewritten(data if rewritten is None else rewritten, safe_name, mark)
         return mark
 
@@ -125,12 +132,6 @@ class ResponsesStream:
         if type(response) is dict and not self._first:
             self._first = data
 
-    def _fault(self, event: Event, value: dict[str, Any]) -> UpstreamError:
-        reader = self._ledger.reader
-        if value.get("type") == "error" or has_error_mark(value, reader):
-            return reader.read(value, Origin.STREAM, raw=event.data or b"")
-        return not_ordinary(event, value, reader)
-
     def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:
         text = data.strip()
         if text == DONE:
@@ -143,8 +144,9 @@ class ResponsesStream:
         """Let the `[DONE]` pass that some send here, and nothing else."""
         return Rewritten(DONE, b"", Mark.CLOSE) if data.strip() == DONE else Mark.DROP
 
-    def complete(self) -> bool:
+    def complete(self, *, cleanly: bool) -> bool:
         """A response has ended when its own last event said so."""
+        del cleanly
         return self._ended
 
     def closing(self, reply: Reply) -> bytes:
@@ -167,20 +169,33 @@ class ResponsesStream:
     def _template(self, reply: Reply) -> dict[str, Any]:
         """Build the failed response on what the stream's own first event said."""
         first = parse_json(self._first) if self._first else None
-        response: dict[str, Any] = first["response"] if isinstance(first, dict) else {}
-        for key, default in _REQUIRED.items():
-            if not isinstance(response.get(key), _REQUIRED_TYPES.get(key, object)):
-                response[key] = default
-            response.setdefault(key, default)
-        if not isinstance(response.get("id"), str):
-            response["id"] = self._id or f"resp_{self._ledger.context.reference}"
-        if type(response.get("created_at")) not in (int, float):
+        began: dict[str, Any] = first["response"] if isinstance(first, dict) else {}
+        known = began.get("id")
+        response: dict[str, Any] = {
+            "id": known if isinstance(known, str) else self._id or self._made_up_id(),
+            "object": "response",
+            "status": "failed",
+            "error": {"code": reply.responses_code, "message": reply.message},
+            "incomplete_details": None,
+            "output": [],
+            "usage": None,
+        }
+        for key, (kind, default) in _FIELDS.items():
+            value = began.get(key)
+            response[key] = value if isinstance(value, kind) else default
+        if response["created_at"] is None:
             response["created_at"] = self._ledger.now
-        response["object"] = "response"
-        response["status"] = "failed"
-        response["incomplete_details"] = None
-        response["error"] = {"code": reply.responses_code, "message": reply.message}
         return response
+
+    def _made_up_id(self) -> str:
+        return f"resp_{self._ledger.context.reference}"
+
+
+def _is_ordinary(kind: str, value: dict[str, Any]) -> bool:
+    """Tell whether an event is of this API's kind; newer ones are, if they tell of no error."""
+    if kind in RESPONSE_EVENTS:
+        return kind != "error"
+    return kind.startswith(("response.", *_OTHER_KINDS)) and not tells_of_error(value)
 
 
 class ResponsesSurface:

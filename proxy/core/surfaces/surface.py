@@ -8,7 +8,7 @@ event and a tool whose schema has a field named `error` are all ordinary.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.evidence import Reader
@@ -45,8 +45,11 @@ class SurfaceStream(Protocol):
     def read(self, event: Event) -> Verdict:
         """Judge one event; a Mark means that it may be written as it is."""
 
-    def complete(self) -> bool:
-        """Tell whether the upstream may end the stream here."""
+    def complete(self, *, cleanly: bool) -> bool:
+        """Tell whether the upstream may end the stream here.
+
+        cleanly: by a clean end between two events; else it broke, hung or was given up.
+        """
 
     def closing(self, reply: Reply) -> bytes:
         """Write the events of a well-formed failure."""
@@ -91,6 +94,39 @@ def has_error_mark(value: dict[str, Any], reader: Reader) -> bool:
         or value.get("object") == "error"
         or reader.layouts.find(value)
     )
+
+
+# Fields in which an error that marks itself in no known way still says what happened.
+_TELLING: Final = (
+    "message",
+    "detail",
+    "errors",
+    "error_code",
+    "error_message",
+    "error_msg",
+    "errorMessage",
+    "Message",
+    "__type",
+)
+
+
+def tells_of_error(value: dict[str, Any]) -> bool:
+    """Tell whether an object of no known type has a field that errors have and content has not."""
+    return any(isinstance(value.get(name), str | list) for name in _TELLING)
+
+
+def last_words(event: Event, reader: Reader) -> UpstreamError | None:
+    """Read what an upstream left unfinished: no event, but it may say what went wrong."""
+    value = parse_json(event.data or event.stray)
+    if not isinstance(value, dict):
+        return None
+    response = value.get("response")
+    failed = isinstance(response, dict) and (response.get("error") or response)
+    if value.get("type") == "response.failed" and failed:
+        return reader.read(failed, Origin.STREAM, raw=event.data or b"")
+    if has_error_mark(value, reader) or (event.stray and not event.data):
+        return reader.read(value, Origin.STREAM, raw=event.data or event.stray)
+    return None
 
 
 def not_ordinary(event: Event, value: object, reader: Reader) -> UpstreamError:
