@@ -25,6 +25,7 @@ class Origin(StrEnum):
     HTTP = "http"  # the answer's status says so
     BODY = "body"  # a 2xx answer whose body is an error
     STREAM = "stream"  # an event of a stream
+    TOOL = "tool"  # a tool that the model called failed; the answer as a whole did not
     ITEM = "item"  # one output item failed; the answer as a whole did not
     MODERATION = "moderation"  # a moderation that could not be made
     RESOURCE = "resource"  # the stored error of an object that was asked for

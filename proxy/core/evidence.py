@@ -148,6 +148,11 @@ class Reader:
     layouts: Layouts = field(default_factory=Layouts)
     delays: Sequence[Pattern] = ()
 
+    @property
+    def marks(self) -> frozenset[str]:
+        """The keys of which an object without any bears no error mark but its type."""
+        return self.layouts.keys | {"error"}
+
     def read_http(
         self, status: int, body: bytes, *, retry_after: float | None = None
     ) -> UpstreamError:

@@ -27,7 +27,7 @@ class Ledger:
     now: seconds since the epoch when the exchange began, for `created_at`.
     """
 
-    __slots__ = ("context", "dropped", "incidents", "now", "table")
+    __slots__ = ("_told", "context", "dropped", "incidents", "now", "table")
 
     def __init__(self, table: Table, context: Context, now: int) -> None:
         self.table = table
@@ -35,17 +35,26 @@ class Ledger:
         self.now = now
         self.incidents: list[Incident] = []
         self.dropped = 0
+        self._told: dict[str, Reply] = {}
 
     @property
     def reader(self) -> Reader:
         """The table's reader of evidence."""
         return self.table.reader
 
-    def answer(self, error: UpstreamError) -> Reply:
-        """Resolve `error` and note it."""
+    def answer(self, error: UpstreamError, once: object = None) -> Reply:
+        """Resolve `error` and note it.
+
+        once: what has the error, when it is told of more than once (an item's id, in its own
+            event and again in the whole response): one fault is noted once.
+        """
+        if isinstance(once, str) and once in self._told:
+            return self._told[once]
         resolution = self.table.resolve(error, self.context)
         if len(self.incidents) < _MAX_INCIDENTS:
             self.incidents.append(Incident(error, resolution))
         else:
             self.dropped += 1
+        if isinstance(once, str) and len(self._told) < _MAX_INCIDENTS:
+            self._told[once] = resolution.reply
         return resolution.reply

@@ -94,10 +94,10 @@ class Layouts:
 
     def __init__(self, layouts: Sequence[Layout] = ()) -> None:
         self.all = tuple(layouts)
-        self._keys = frozenset(path[0] for one in layouts for path, _ in one.error_when)
+        self.keys = frozenset(path[0] for one in layouts for path, _ in one.error_when)
 
     def find(self, value: Mapping[str, object]) -> Layout | None:
         """Return the first layout by which `value` is an error."""
-        if self._keys.isdisjoint(value):
+        if self.keys.isdisjoint(value):
             return None
         return next((one for one in self.all if one.recognises(value)), None)

@@ -123,6 +123,11 @@ class Decoder:
         self._check_open(events)
         return events
 
+    @property
+    def between_events(self) -> bool:
+        """Tell whether nothing is begun: the next byte begins a block."""
+        return not (self._open or self._parts or self._after_cr or self._at_start)
+
     def close(self) -> Event | None:
         """Return what an upstream left unfinished, for evidence only."""
         rest = b"".join(self._parts)
@@ -215,6 +220,18 @@ class Decoder:
         self._name = b""
         self._data = []
         self._stray = []
+
+
+def end_of_block(chunk: bytes, start: int) -> int:
+    """Return where the first blank line after `start` ends, or the chunk's end without one.
+
+    By the search for one byte, which is quick also where an event is megabytes.
+    """
+    while (found := chunk.find(b"\n", start)) >= 0:
+        if chunk.startswith(b"\n", found + 1):
+            return found + 2
+        start = found + 1
+    return len(chunk)
 
 
 def encode(data: bytes, name: bytes = b"") -> bytes:

@@ -24,6 +24,7 @@ from proxy.core.sse import (
     Event,
     EventTooLargeError,
     encode,
+    end_of_block,
 )
 from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, last_words
 
@@ -44,6 +45,7 @@ class StreamSanitizer:
         self._stream = stream
         self._ledger = ledger
         self._decoder = Decoder(max_event)
+        self._max_event = max_event
         self._stray = b""  # the last lines outside any field, for the operator
         self.content_seen = False
         self.ended = False
@@ -53,6 +55,49 @@ class StreamSanitizer:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets for `chunk`."""
+        if not self.content_seen or b"\r" in chunk:
+            return self._feed(chunk)
+        out: list[bytes] = []
+        start, length = 0, len(chunk)
+        while start < length and not self.closed:
+            if self._decoder.between_events and not self.ended:
+                end = self._plain_until(chunk, start)
+                out.append(chunk[start:end])
+                if end == length:
+                    break
+                start = end
+            # What follows is not plain: one block of it the long way.
+            end = end_of_block(chunk, start)
+            out.append(self._feed(chunk[start:end]))
+            start = end
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _plain_until(self, chunk: bytes, start: int) -> int:
+        """Return where the events end that pass as they are, from `start`.
+
+        Such an event is framed as `encode` frames it, so that writing it gives these bytes;
+        `tests/core/test_properties.py` holds this way against the long one.
+        """
+        plain, longest = self._stream.plain, self._max_event
+        while True:
+            first = chunk.find(b"\n", start)
+            data_from, name, end = start, b"", first
+            if chunk.startswith(b"event: ", start):
+                name = chunk[start + 7 : first]
+                data_from = first + 1
+                end = chunk.find(b"\n", data_from)
+            if (
+                first < 0
+                or not chunk.startswith(b"data: ", data_from)
+                or not chunk.startswith(b"\n\n", end)
+                or end - start > longest
+                or not plain(chunk[data_from + 6 : end], name)
+            ):
+                return start
+            self.events += 1
+            start = end + 2
+
+    def _feed(self, chunk: bytes) -> bytes:
         if self.closed:
             return b""
         out: list[bytes] = []

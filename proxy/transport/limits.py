@@ -32,6 +32,9 @@ class Limits:
     error_body: int = 64 * KIB
     error_body_time: float = 5.0
 
+    # What the gate holds: comments and the first events, which echo the request's tools.
+    held: int = 4 * MIB
+
     # After the event that ends a response, some upstreams send [DONE] and some keep the
     # connection open for minutes; clients wait for the end.
     after_end: float = 0.5

@@ -39,12 +39,19 @@ from proxy.transport.body import RequestBody
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
+from proxy.transport.server import Protocol
 from proxy.transport.streaming import ClientStream, Source, relay_stream
 from proxy.transport.target import safe_target
 from proxy.transport.upstream import Answer, Upstream, UpstreamFailureError
 
 _NOT_PROXIED: Final = frozenset({"CONNECT", "TRACE"})
+# Failures after which the connection cannot be used: a body is left unread, or it is one too many.
+_CLOSING: Final = frozenset(
+    {Failure.OVERLOADED, Failure.REQUEST_TOO_LARGE, Failure.REQUEST_TIMEOUT, Failure.UPGRADE}
+)
 _EVENT_STREAM: Final = "text/event-stream"
+# With `response_format: text` these answer in plain text; no other POST does.
+_ANSWER_IN_TEXT: Final = ("/audio/transcriptions", "/audio/translations")
 _STREAM_BEGINS: Final = (b"data:", b"event:", b":", b"id:", b"retry:")
 
 
@@ -150,7 +157,10 @@ class Relay:
             return await self._relay(exchange, answer)
         except UpstreamFailureError as error:
             exchange.record.detail = error.detail
-            return exchange.fail(error.failure)
+            response = exchange.fail(error.failure)
+            if error.failure in _CLOSING:
+                response.force_close()
+            return response
         except EncodingError as error:
             exchange.record.detail = str(error)
             return exchange.fail(Failure.ENCODING)
@@ -174,6 +184,8 @@ class Relay:
         target = self._accepted_target(request)
         if len(self._running) > self._limits.in_flight:
             raise UpstreamFailureError(Failure.OVERLOADED, f"{len(self._running)} exchanges")
+        if isinstance(request.protocol, Protocol) and request.protocol.over_limit:
+            raise UpstreamFailureError(Failure.OVERLOADED, "too many connections")
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         sent = headers.to_upstream(
@@ -380,11 +392,14 @@ def _is_json(content_type: str) -> bool:
 
 def _is_opaque(exchange: Exchange, content_type: str) -> bool:
     """Tell whether the body is neither JSON nor events, and rightly so."""
-    if exchange.target.path.rstrip("/").endswith("/content"):
+    path = exchange.target.path.rstrip("/")
+    if path.endswith("/content"):
         return True
-    if exchange.surface.name != "other":
+    if exchange.surface.name != "other" or _is_json(content_type):
         return False
-    return content_type not in ("", "text/html", "application/xhtml+xml")
+    if content_type == "text/plain":
+        return exchange.target.method != "POST" or path.endswith(_ANSWER_IN_TEXT)
+    return content_type not in ("", _EVENT_STREAM, "text/html", "application/xhtml+xml")
 
 
 def _is_conditional(request: web.BaseRequest) -> bool:

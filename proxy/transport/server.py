@@ -27,6 +27,9 @@ _MAX_HEADERS: Final = 128
 # Longer than the upstream's side and than the load balancers that stand before sidecars.
 _KEEP_ALIVE: Final = 75.0
 
+# A connection that is told why it is refused costs a buffer and a request's head.
+_FAR_OVER: Final = 2
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refuse = Callable[[web.BaseRequest, Failure, str], web.StreamResponse]
 
@@ -41,7 +44,7 @@ class Request(web.BaseRequest):
 class Protocol(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_timer", "_limits", "_refuse", "_served")
+    __slots__ = ("_head_timer", "_limits", "_refuse", "_served", "over_limit")
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -58,11 +61,14 @@ class Protocol(web.RequestHandler):
         self._limits = server.limits
         self._served = server
         self._head_timer: asyncio.TimerHandle | None = None
+        self.over_limit = False  # this connection is one too many; its request is told so
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; more connections than allowed are closed at once, having cost nothing yet."""
+        """Begin; a connection over the limit gets an answer, one far over it gets none."""
         super().connection_made(transport)
-        if len(self._served.connections) > self._limits.connections:
+        count = len(self._served.connections)
+        self.over_limit = count > self._limits.connections
+        if count > _FAR_OVER * self._limits.connections:
             self.force_close()
             return
         wait = self._limits.request_head

@@ -35,6 +35,7 @@ class ClientStream:
         self._response.headers[hdrs.CACHE_CONTROL] = "no-cache"
         self._response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         self._held: list[bytes] = []
+        self.held_size = 0
 
     @property
     def is_open(self) -> bool:
@@ -44,6 +45,7 @@ class ClientStream:
     def hold(self, data: bytes) -> None:
         """Keep `data` for when the stream opens."""
         self._held.append(data)
+        self.held_size += len(data)
 
     async def open(self) -> None:
         """Send the headers and what was held."""
@@ -111,7 +113,8 @@ async def relay_stream(
             return exchange.say(sanitizer.reply, answer)
         else:
             client.hold(out)
-            if sanitizer.content_seen or sanitizer.closed or waits.gate_is_over():
+            full = client.held_size > limits.held
+            if sanitizer.content_seen or sanitizer.closed or full or waits.gate_is_over():
                 await client.open()
         if sanitizer.closed:
             break

@@ -40,6 +40,7 @@ class Answer:
 
     def __init__(self, response: aiohttp.ClientResponse, idle: float) -> None:
         self._response = response
+        self._closed: asyncio.Future[None] | None = None
         self.status = response.status
         self.headers: CIMultiDictProxy[str] = response.headers
         self.content_type = (
@@ -48,6 +49,14 @@ class Answer:
         connection = response.connection
         if connection is not None and connection.protocol is not None:
             connection.protocol.read_timeout = idle
+            # The timer that runs is still the one for the headers; it is set anew only when
+            # data comes, and an upstream that hangs may have sent all it ever will.
+            connection.protocol.start_timeout()
+            # A chunk size that is none closes the connection and tells the body nothing: who
+            # reads it would wait for the idle timeout.
+            self._closed = connection.protocol.closed
+            if self._closed is not None:
+                self._closed.add_done_callback(self._on_connection_closed)
 
     async def read(self) -> bytes:
         """Return what has come since; b"" at the end.
@@ -64,8 +73,17 @@ class Answer:
         while piece := await self.read():
             yield piece
 
+    def _on_connection_closed(self, closed: asyncio.Future[None]) -> None:
+        cause = None if closed.cancelled() else closed.exception()
+        content = self._response.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError(f"connection closed: {cause}"))
+
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it."""
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._on_connection_closed)
+            self._closed = None
         if self._response.content.at_eof():
             self._response.release()
         else:

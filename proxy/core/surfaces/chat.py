@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from orjson import loads
+
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
@@ -34,6 +36,7 @@ from proxy.core.surfaces.surface import (
 )
 
 DONE: Final = b"[DONE]"
+_CHUNKS: Final = frozenset({"chat.completion.chunk", "text_completion"})
 
 
 class ChatStream:
@@ -44,6 +47,7 @@ class ChatStream:
         self._begun: set[int] = set()  # indexes of choices seen
         self._finished: set[int] = set()  # those that have a finish_reason
         self._content_seen = False
+        self._marks = ledger.reader.marks | {"type"}
 
     def read(self, event: Event) -> Verdict:
         """Judge one chunk."""
@@ -68,6 +72,23 @@ class ChatStream:
             self._content_seen = type(choices) is list and any(map(_has_content, choices))
         mark = Mark.CONTENT if self._content_seen else Mark.PRELUDE
         return Rewritten(data, b"", mark) if name else mark  # the APIs name no events
+
+    def plain(self, data: bytes, name: bytes) -> bool:
+        """The usual chunk: one choice, known already, that goes on."""
+        try:
+            value = loads(data)
+            (choice,) = value["choices"]
+            return (
+                not name
+                and self._content_seen
+                and value["object"] in _CHUNKS
+                and self._marks.isdisjoint(value)
+                and not choice.get("finish_reason")
+                and type(choice["index"]) is int
+                and choice["index"] in self._begun
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
 
     def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:
         text = data.strip()

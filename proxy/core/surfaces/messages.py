@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from orjson import loads
+
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
@@ -17,6 +19,7 @@ from proxy.core.sse import Event, encode
 from proxy.core.surfaces.names import MESSAGES
 from proxy.core.surfaces.resource import read_resource
 from proxy.core.surfaces.surface import (
+    TELLING,
     BodyVerdict,
     Mark,
     Rewritten,
@@ -33,6 +36,8 @@ _MARKS: Final = {
     "ping": Mark.PRELUDE,
     "message_stop": Mark.CLOSE,
 }
+
+_DELTA: Final = "content_block_delta"
 
 # The API's own error types, by status; anything else is an api_error.
 _TYPES: Final = {
@@ -55,6 +60,7 @@ class MessagesStream:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._ended = False
+        self._marks = ledger.reader.marks | TELLING
 
     def read(self, event: Event) -> Verdict:
         """Judge one event."""
@@ -75,6 +81,18 @@ class MessagesStream:
         if name and name.decode("utf-8", "replace") != kind:
             return Rewritten(data, b"", mark)
         return mark
+
+    def plain(self, data: bytes, name: bytes) -> bool:
+        """The usual event: a delta of a content block."""
+        try:
+            value = loads(data)
+            return (
+                value["type"] == _DELTA
+                and (not name or name == _DELTA.encode())
+                and self._marks.isdisjoint(value)
+            )
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def complete(self, *, cleanly: bool) -> bool:
         """A message has ended when `message_stop` said so."""

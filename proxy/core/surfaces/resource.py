@@ -14,7 +14,7 @@ from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import write_json
 from proxy.core.spec import INCOMPLETE_REASONS
-from proxy.core.surfaces.surface import BodyVerdict, Ordinary, has_error_mark
+from proxy.core.surfaces.surface import BodyVerdict, Ordinary, has_error_mark, is_error
 
 # Lists hold at most 100 resources a page in these APIs, resources hold items, items nothing.
 _MAX_DEPTH: Final = 4
@@ -49,7 +49,7 @@ def read_response(value: object, ledger: Ledger, *, created_now: bool) -> BodyVe
             failure = None if marked else Failure.MALFORMED_BODY
             return reader.read(value, Origin.BODY, failure=failure)
         return read_resource(value, ledger)
-    if created_now and (value.get("error") or value.get("status") == "failed"):
+    if created_now and (is_error(value.get("error")) or value.get("status") == "failed"):
         return reader.read(value.get("error") or {}, Origin.BODY)
     return Ordinary(write_json(value) if clean(value, ledger) else None)
 
@@ -75,10 +75,10 @@ def clean(value: object, ledger: Ledger, depth: int = 0) -> bool:
 
 def _clean_own(value: dict[str, Any], ledger: Ledger) -> bool:
     changed = False
-    if value.get("error"):
+    if is_error(value.get("error")):
         value["error"] = _stored_error(value, value["error"], ledger)
         changed = True
-    if value.get("last_error"):
+    if is_error(value.get("last_error")):
         value["last_error"] = _rewrite(value["last_error"], _answer(value["last_error"], ledger))
         changed = True
     errors = value.get("errors")
@@ -100,8 +100,10 @@ def _is_resource(value: dict[str, Any]) -> bool:
     return isinstance(value.get("id"), str) and isinstance(kind, str) and kind != "error"
 
 
-def _answer(stored: object, ledger: Ledger, origin: Origin = Origin.RESOURCE) -> Reply:
-    return ledger.answer(ledger.reader.read(stored, origin, raw=write_json(stored)))
+def _answer(
+    stored: object, ledger: Ledger, origin: Origin = Origin.RESOURCE, once: object = None
+) -> Reply:
+    return ledger.answer(ledger.reader.read(stored, origin, raw=write_json(stored)), once)
 
 
 def _stored_error(owner: dict[str, Any], stored: object, ledger: Ledger) -> object:
@@ -111,8 +113,10 @@ def _stored_error(owner: dict[str, Any], stored: object, ledger: Ledger) -> obje
         return _rewrite(stored, reply, code=reply.responses_code)
     if not isinstance(kind, str):
         return _rewrite(stored, _answer(stored, ledger))
-    reply = _answer(stored, ledger, Origin.ITEM)
-    if kind.startswith("mcp_") and isinstance(stored, dict):
+    is_tool = kind.startswith("mcp_")
+    origin = Origin.TOOL if is_tool else Origin.ITEM
+    reply = _answer(stored, ledger, origin, owner.get("id"))
+    if is_tool and isinstance(stored, dict):
         return _mcp_error(stored, reply)
     return _rewrite(stored, reply)
 

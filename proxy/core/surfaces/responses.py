@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from orjson import loads
+
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
@@ -28,6 +30,7 @@ from proxy.core.surfaces.surface import (
     Rewritten,
     Target,
     Verdict,
+    is_error,
     not_ordinary,
     openai_error,
     openai_error_body,
@@ -38,6 +41,10 @@ from proxy.core.surfaces.surface import (
 _PRELUDE: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
 _END: Final = frozenset({"response.completed", "response.incomplete", "response.cancelled"})
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
+
+_PLAIN_NAMES: Final = {
+    kind: kind.encode() for kind in RESPONSE_EVENTS if kind not in {"error", *_MARKS}
+}
 
 # Unknown types that are no `response.` events: OpenAI's own heartbeat, and codex's.
 _OTHER_KINDS: Final = ("keepalive", "ping", "codex.")
@@ -78,6 +85,7 @@ class ResponsesStream:
         self._sequence = -1  # the last that the client has read
         self._written = False
         self._ended = False
+        self._marks = ledger.reader.marks | {"response", "item"}
 
     def read(self, event: Event) -> Verdict:
         """Judge one event."""
@@ -90,7 +98,7 @@ class ResponsesStream:
         if type(value) is not dict:
             return self._read_text(event, data, value)
         kind = value.get("type")
-        if type(kind) is not str or value.get("error") or not _is_ordinary(kind, value):
+        if type(kind) is not str or is_error(value.get("error")) or not _is_ordinary(kind, value):
             return not_ordinary(event, value, self._ledger.reader)
         if kind == "response.failed":
             response = value.get("response")
@@ -112,6 +120,24 @@ class ResponsesStream:
             safe_name = kind.encode() if name and kind in RESPONSE_EVENTS else b""
             return Rewritten(data if rewritten is None else rewritten, safe_name, mark)
         return mark
+
+    def plain(self, data: bytes, name: bytes) -> bool:
+        """The usual event: a known type that holds neither a response nor an item."""
+        try:
+            value = loads(data)
+            kind = value["type"]
+            sequence = value["sequence_number"]
+            known = _PLAIN_NAMES[kind]
+            ordinary = (
+                (not name or name == known)
+                and type(sequence) is int
+                and self._marks.isdisjoint(value)
+            )
+        except (ValueError, KeyError, TypeError):
+            return False
+        if ordinary:
+            self._sequence = sequence
+        return ordinary
 
     def _read_embedded(
         self, value: dict[str, Any], data: bytes, event: Event
