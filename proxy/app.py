@@ -5,27 +5,30 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Final
 
-from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
 
 from proxy.core.failures import Failure
 from proxy.core.table import Table
 from proxy.core.table_file import load_checked
 from proxy.operate.log import Log, StructuredLog
+from proxy.operate.metrics import Metrics
+from proxy.operate.observer import Operator
 from proxy.settings import Address, Settings
+from proxy.transport.admin import admin_port
 from proxy.transport.headers import credentials_of
-from proxy.transport.limits import Limits
 from proxy.transport.relay import Relay, Sending
-from proxy.transport.server import Server
+from proxy.transport.server import Server, bound_address
 from proxy.transport.upstream import Upstream
 
 # Connects that wait while the loop is busy; at aiohttp's 128 a burst of 200 clients waits a second.
-_BACKLOG = 1024
+_BACKLOG: Final = 1024
 # Seconds for the endings of streams to be written when their time is over.
-_LAST_WORDS = 2.0
+_LAST_WORDS: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -39,25 +42,37 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, table: Table, log: Log) -> AsyncIterator[Running]:
+async def serving(
+    settings: Settings, table: Table, log: Log, *, is_worker: bool = False
+) -> AsyncIterator[Running]:
     """Serve until the block is left; then let running exchanges end, each with an ending.
+
+    is_worker: share the address with other workers, and the metrics through files.
 
     Raises OSError where an address cannot be listened on.
     """
     limits = settings.limits()
     added = settings.added_headers()
     loop = asyncio.get_running_loop()
+    registry = None if is_worker else CollectorRegistry()
     ready = True
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Upstream(settings.upstream, limits))
         sending = Sending(added, settings.forwarded, credentials_of(added))
-        relay = Relay(upstream, lambda: table, sending, limits, log)
+        operator = Operator(log, Metrics(registry))
+        relay = Relay(upstream, lambda: table, sending, limits, operator)
         server = Server(relay, relay.refuse, limits)
-        listener = await loop.create_server(server, *settings.listen, backlog=_BACKLOG)
+        listener = await loop.create_server(
+            server, *settings.listen, backlog=_BACKLOG, reuse_port=is_worker or None
+        )
         stack.push_async_callback(server.shutdown, 1.0)
         admin = None
-        if settings.admin is not None:
-            admin = await stack.enter_async_context(_admin(settings.admin, lambda: ready, limits))
+        if settings.admin is not None and registry is not None:
+            figures = registry
+            where = await stack.enter_async_context(
+                admin_port(*settings.admin, lambda: ready, lambda: generate_latest(figures), limits)
+            )
+            admin = Address(*where)
 
         def drain() -> None:
             nonlocal ready
@@ -67,7 +82,7 @@ async def serving(settings: Settings, table: Table, log: Log) -> AsyncIterator[R
 
         stack.callback(drain)
         try:
-            yield Running(_bound(listener), admin, relay, drain)
+            yield Running(Address(*bound_address(listener)), admin, relay, drain)
         finally:
             drain()
             await _wait_for_exchanges(relay, limits.drain)
@@ -80,56 +95,68 @@ async def _wait_for_exchanges(relay: Relay, seconds: float) -> None:
         await relay.idle(_LAST_WORDS)
 
 
-@asynccontextmanager
-async def _admin(
-    address: Address, ready: Callable[[], bool], limits: Limits
-) -> AsyncIterator[Address]:
-    """Answer health checks."""
-
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        status = {"/livez": 200, "/readyz": 200 if ready() else 503}.get(request.path, 404)
-        text = {200: "ok\n", 503: "draining\n"}.get(status, "not here: /livez, /readyz\n")
-        return web.Response(status=status, text=text)
-
-    def refuse(request: web.BaseRequest, failure: Failure, detail: str) -> web.StreamResponse:
-        del request, detail
-        return web.Response(status=400, text=f"{failure}\n")
-
-    server = Server(answer, refuse, limits)
-    listener = await asyncio.get_running_loop().create_server(server, *address)
-    try:
-        yield _bound(listener)
-    finally:
-        listener.close()
-        await server.shutdown(1.0)
-
-
-def _bound(listener: asyncio.Server) -> Address:
-    host, port, *_ = listener.sockets[0].getsockname()
-    return Address(host, port)
-
-
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends at once.
+    """Serve in this process until SIGTERM or SIGINT; a second signal ends at once.
 
     Raises TableError and OSError where it cannot begin.
     """
     table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     async with serving(settings, table, log) as running:
+        stop = _stop_on_signals(running, signal.SIGTERM, signal.SIGINT)
+        announce(settings, running.address, running.admin)
+        await stop.wait()
 
-        def on_signal() -> None:
-            if stop.is_set():
-                running.relay.end_all(Failure.DRAINING)
+
+async def serve_worker(settings: Settings, supervisor: int, ready: Callable[[], None]) -> None:
+    """Serve as one of several workers until SIGTERM, or until the supervisor is gone.
+
+    supervisor: a file descriptor that becomes readable at the supervisor's end.
+    ready: called when this worker serves.
+    """
+    table = load_checked(settings.mappings)
+    log = StructuredLog(settings.log_format, settings.log_originals)
+    async with serving(settings, table, log, is_worker=True) as running:
+        stop = _stop_on_signals(running, signal.SIGTERM)
+        loop = asyncio.get_running_loop()
+
+        def on_orphaned() -> None:
+            loop.remove_reader(supervisor)
             stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
-        admin = f", admin on http://{running.admin}" if running.admin else ""
-        sys.stdout.write(
-            f"discreet is ready: http://{running.address} in front of {settings.upstream}{admin}\n"
-        )
-        sys.stdout.flush()
+        loop.add_reader(supervisor, on_orphaned)
+        ready()
         await stop.wait()
+        loop.remove_reader(supervisor)
+
+
+def _stop_on_signals(running: Running, *signals: signal.Signals) -> asyncio.Event:
+    """Return an event that the first signal sets; the next gives every stream its ending."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            running.relay.end_all(Failure.DRAINING)
+        stop.set()
+
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
+
+
+def announce(settings: Settings, address: Address, admin: Address | None) -> None:
+    """Say that the proxy is ready."""
+    more = f", admin on http://{admin}" if admin else ""
+    line = f"discreet is ready: http://{address} in front of {settings.upstream}{more}\n"
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end on the fastest event loop there is."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)

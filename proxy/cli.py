@@ -102,9 +102,9 @@ def _settings_flags(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@app.command()
+@app.command(name="serve")
 @_settings_flags
-def serve(**flags: Any) -> None:
+def serve_command(**flags: Any) -> None:
     """Relay requests to the upstream until SIGTERM or Ctrl-C.
 
     Every flag is also an environment variable, named in brackets.
@@ -114,23 +114,16 @@ def serve(**flags: Any) -> None:
     except SettingsError as error:
         lines = "\n".join(f"  {problem}" for problem in error.problems)
         _stop(f"discreet cannot start:\n{lines}", _USAGE)
-    from proxy.app import serve as run
+    from proxy.app import run_loop, serve
+    from proxy.workers import supervise
 
+    main = serve(settings) if settings.workers == 1 else supervise(settings)
     try:
-        _run_loop(run(settings))
+        run_loop(main)
     except TableError as error:
         _stop(_problems(error), _USAGE)
     except OSError as error:
         _stop(f"discreet cannot start:\n  --listen or --admin: {error.strerror}", _USAGE)
-
-
-def _run_loop(main: Any) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
 
 
 @app.command()

@@ -140,8 +140,13 @@ class Settings(BaseSettings):
     )
     admin: ListenAddress | None = Field(
         default=None,
-        description="Where /livez and /readyz answer. Without it, nowhere.",
+        description="Where /livez, /readyz and /metrics answer. Without it, nowhere.",
         json_schema_extra={"metavar": "HOST:PORT"},
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1,
+        description="Worker processes. One serves thousands of streams; use one for each core.",
+        json_schema_extra={"metavar": "NUMBER"},
     )
     log_format: LogFormat = Field(
         default="json", description="json for machines, console for people."

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NoReturn
 
 from aiohttp import hdrs, web
 from yarl import URL
@@ -32,14 +32,14 @@ from proxy.core.stream import StreamSanitizer
 from proxy.core.surfaces import surface_of
 from proxy.core.surfaces.surface import Target
 from proxy.core.table import Context, Table
-from proxy.operate.log import Log
+from proxy.operate.observer import Observer
 from proxy.operate.record import Record
 from proxy.transport import headers
 from proxy.transport.body import RequestBody
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
-from proxy.transport.server import Protocol
+from proxy.transport.server import Protocol, Request
 from proxy.transport.streaming import ClientStream, Source, relay_stream
 from proxy.transport.target import safe_target
 from proxy.transport.upstream import Answer, Upstream, UpstreamFailureError
@@ -76,13 +76,13 @@ class Relay:
         table: Callable[[], Table],
         sending: Sending,
         limits: Limits,
-        log: Log,
+        observer: Observer,
     ) -> None:
         self._upstream = upstream
         self._table = table
         self._sending = sending
         self._limits = limits
-        self._log = log
+        self._observer = observer
         self._running: set[Exchange] = set()
         self._all_ended = asyncio.Event()
 
@@ -130,6 +130,7 @@ class Relay:
         return response
 
     def _begin(self, request: web.BaseRequest) -> Exchange:
+        self._observer.began()
         target = Target(request.method, request.path)
         surface = surface_of(target)
         context = Context(surface.name, self._sending.credentials, new_reference())
@@ -147,7 +148,7 @@ class Relay:
     def _close(self, exchange: Exchange) -> None:
         exchange.record.ended_after = exchange.record.elapsed()
         exchange.record.incidents = exchange.ledger.incidents
-        self._log.exchange(exchange.record)
+        self._observer.ended(exchange.record)
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         """Answer an exchange: every way that it can fail ends in the table."""
@@ -173,7 +174,7 @@ class Relay:
         except Exception:
             if exchange.begun:
                 raise
-            self._log.bug("the relay failed", exchange.record.reference)
+            self._observer.bug("the relay failed", exchange.record.reference)
             return exchange.fail(Failure.INTERNAL)
         finally:
             if answer is not None:
@@ -210,6 +211,8 @@ class Relay:
         """Return the target of a request that may be forwarded. Raises UpstreamFailureError."""
         if request.method in _NOT_PROXIED:
             raise UpstreamFailureError(Failure.METHOD, request.method)
+        if isinstance(request, Request) and not request.has_version:
+            raise UpstreamFailureError(Failure.BAD_REQUEST, "no HTTP version")
         if hdrs.UPGRADE in request.headers:
             raise UpstreamFailureError(Failure.UPGRADE, request.headers[hdrs.UPGRADE])
         if (request.content_length or 0) > self._limits.request:
@@ -333,15 +336,20 @@ class Relay:
                 exchange.record.bytes_out += len(piece)
                 await response.write(piece)
         except UpstreamFailureError as error:
-            # There is no way to say it inside an audio file; a broken transfer says it.
             exchange.record.detail = error.detail
-            exchange.record.ending = "failed"
-            exchange.ledger.answer(UpstreamError(origin=Origin.PROXY, failure=error.failure))
-            if exchange.request.transport is not None:
-                exchange.request.transport.abort()
-            raise ConnectionError from None
+            self._break_off(exchange, error.failure)
+        except asyncio.CancelledError:
+            self._break_off(exchange, exchange.ordered_failure())
         await response.write_eof()
         return response
+
+    def _break_off(self, exchange: Exchange, failure: Failure) -> NoReturn:
+        """End what has no way to say that it failed, such as an audio file: a broken transfer."""
+        exchange.record.ending = "failed"
+        exchange.ledger.answer(UpstreamError(origin=Origin.PROXY, failure=failure))
+        if exchange.request.transport is not None:
+            exchange.request.transport.abort()
+        raise ConnectionError
 
     def _pass_head(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
         passed = exchange.success_headers(answer, self._upstream.host, decoded=False)
@@ -356,7 +364,7 @@ class Relay:
     ) -> web.StreamResponse:
         stream = exchange.surface.open(exchange.ledger, exchange.target)
         sanitizer = StreamSanitizer(stream, exchange.ledger, self._limits.event)
-        source = Source(answer, decoder, sanitizer, self._log, exchange, first)
+        source = Source(answer, decoder, sanitizer, self._observer, exchange, first)
         passed = exchange.success_headers(answer, self._upstream.host, decoded=True)
         client = ClientStream(exchange, answer.status, passed)
         return await relay_stream(exchange, answer, client, source, self._limits)

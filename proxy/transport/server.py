@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import http_exceptions, web
+from aiohttp import HttpVersion, HttpVersion10, http_exceptions, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -30,12 +30,29 @@ _KEEP_ALIVE: Final = 75.0
 # A connection that is told why it is refused costs a buffer and a request's head.
 _FAR_OVER: Final = 2
 
+
+def bound_address(listener: asyncio.Server) -> tuple[str, int]:
+    """Return where a server listens: host and port."""
+    host, port, *_ = listener.sockets[0].getsockname()
+    return host, port
+
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refuse = Callable[[web.BaseRequest, Failure, str], web.StreamResponse]
 
 
 class Request(web.BaseRequest):
     """A client's request, whose answer never names the server's software."""
+
+    @property
+    def version(self) -> HttpVersion:
+        """The version to answer in: a request line without one is HTTP/0.9 to aiohttp."""
+        return max(self._version, HttpVersion10)
+
+    @property
+    def has_version(self) -> bool:
+        """Tell whether the request line named a version."""
+        return self._version >= HttpVersion10
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers.pop("Server", None)
@@ -100,7 +117,7 @@ class Protocol(web.RequestHandler):
         if request.writer.output_size > 0:
             # A response has begun; anything more would be inside its body.
             raise ConnectionError
-        if isinstance(exc, http_exceptions.LineTooLong):
+        if isinstance(exc, http_exceptions.LineTooLong) or "Too many headers" in str(exc):
             failure = Failure.HEADERS_TOO_LARGE
         elif status < 500:
             failure = Failure.BAD_REQUEST

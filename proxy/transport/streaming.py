@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from proxy.core.failures import Failure
 from proxy.core.sse import ENCODED_KEEP_ALIVE
 from proxy.core.stream import StreamSanitizer
-from proxy.operate.log import Log
+from proxy.operate.observer import Observer
 from proxy.operate.record import Record
 from proxy.transport.encoding import Decompressor, EncodingError
 from proxy.transport.exchange import Exchange
@@ -149,13 +149,13 @@ class Source:
         answer: Answer,
         decoder: Decompressor,
         sanitizer: StreamSanitizer,
-        log: Log,
+        observer: Observer,
         exchange: Exchange,
         first: bytes,
     ) -> None:
         self._answer = answer
         self._decoder = decoder
-        self._log = log
+        self._observer = observer
         self._exchange = exchange
         self._first = first
         self._parts: Iterator[bytes] | None = None  # of the last piece, still to be dealt with
@@ -191,5 +191,5 @@ class Source:
         except EncodingError as error:
             return self.sanitizer.fail(Failure.ENCODING, str(error))
         except Exception:
-            self._log.bug("the sanitizer failed", self._exchange.record.reference)
+            self._observer.bug("the sanitizer failed", self._exchange.record.reference)
             return self.sanitizer.fail(Failure.INTERNAL)

@@ -62,10 +62,9 @@ class OtherStream:
         kind = value.get("type")
         if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
-        known = isinstance(value.get("object"), str)
-        if kind == "error" or (
-            not known and (has_error_mark(value, reader) or tells_of_error(value))
-        ):
+        known = value.get("object")
+        named = isinstance(known, str) and known != "error" and kind != "error"
+        if not named and (has_error_mark(value, reader) or tells_of_error(value)):
             return not_ordinary(event, value, reader)
         if kind == self._last:
             self._ended = True
@@ -85,7 +84,7 @@ class OtherStream:
     def closing(self, reply: Reply) -> bytes:
         """Write the error both as OpenAI's typed streams and as its chunks have it."""
         error = openai_error(reply)
-        return encode(write_json({"type": "error", **error, "error": error}), b"error")
+        return encode(write_json({**error, "type": "error", "error": error}), b"error")
 
 
 def _may_pass(name: bytes, value: dict[str, Any]) -> bool:

@@ -121,6 +121,10 @@ TELLING: Final = frozenset(
         "error_message",
         "error_msg",
         "errorMessage",
+        "errmsg",
+        "msg",
+        "reason",
+        "title",
         "Message",
         "__type",
     }

@@ -1,0 +1,99 @@
+"""Metrics, by Prometheus's conventions.
+
+Every label has a bound: surfaces, replies, rules, failures and endings are named by the
+program or the table, statuses are classes of their own. No label ever holds a path, a model or
+a word of an upstream's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from proxy.operate.record import Record
+
+# From a cached answer to a reasoning model's first word.
+_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class Metrics:
+    """What is counted, in a registry of its own.
+
+    registry: None where several processes share their figures through files.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self._requests = Counter(
+            "discreet_requests",
+            "Requests answered, by surface and by the status that the client got.",
+            ("surface", "status"),
+            registry=registry,
+        )
+        self._endings = Counter(
+            "discreet_endings",
+            "How exchanges ended: answered, failed, or given up by the client.",
+            ("surface", "ending"),
+            registry=registry,
+        )
+        self._errors = Counter(
+            "discreet_errors",
+            "Errors replaced, by reply, rule, where they were found, and failure if we saw one.",
+            ("reply", "rule", "origin", "failure"),
+            registry=registry,
+        )
+        self._unmapped = Counter(
+            "discreet_unmapped_errors",
+            "Errors that no rule matched, so that the default was given.",
+            registry=registry,
+        )
+        self._promotions = Counter(
+            "discreet_gate_promotions",
+            "Streams whose early error became an HTTP status.",
+            registry=registry,
+        )
+        self._headers = Histogram(
+            "discreet_upstream_headers_seconds",
+            "Time until the upstream's response headers.",
+            ("surface",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._first_event = Histogram(
+            "discreet_time_to_first_event_seconds",
+            "Time until the first event with content.",
+            ("surface",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._running = Gauge(
+            "discreet_exchanges_in_flight",
+            "Exchanges under way.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
+    def began(self) -> None:
+        """Count an exchange that began."""
+        self._running.inc()
+
+    def ended(self, record: Record) -> None:
+        """Count an exchange that ended."""
+        self._running.dec()
+        surface = record.surface
+        self._requests.labels(surface, record.status_out or "none").inc()
+        self._endings.labels(surface, record.ending).inc()
+        if record.gate == "promoted":
+            self._promotions.inc()
+        if record.headers_after is not None:
+            self._headers.labels(surface).observe(record.headers_after)
+        if record.first_event_after is not None:
+            self._first_event.labels(surface).observe(record.first_event_after)
+        for incident in record.incidents:
+            error, resolution = incident.error, incident.resolution
+            rule = resolution.rule.name if resolution.rule else "default"
+            failure = error.failure.value if error.failure else "none"
+            origin = error.origin.value
+            self._errors.labels(resolution.reply.code, rule, origin, failure).inc()
+            if resolution.rule is None:
+                self._unmapped.inc()
