@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,9 +15,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from proxy.core.failures import Failure
 from proxy.core.table import Table
 from proxy.core.table_file import load_checked
+from proxy.operate.incidents import Entry
 from proxy.operate.log import Log, StructuredLog
 from proxy.operate.metrics import Metrics
 from proxy.operate.observer import Operator
+from proxy.operate.office import Office
+from proxy.operate.tables import Tables
 from proxy.settings import Address, Settings
 from proxy.transport.admin import admin_port
 from proxy.transport.headers import credentials_of
@@ -38,54 +41,86 @@ class Running:
     address: Address
     admin: Address | None
     relay: Relay
+    tables: Tables
     drain: Callable[[], None]
 
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, table: Table, log: Log, *, is_worker: bool = False
+    settings: Settings, table: Table, log: Log, *, report: Callable[[Entry], None] | None = None
 ) -> AsyncIterator[Running]:
     """Serve until the block is left; then let running exchanges end, each with an ending.
 
-    is_worker: share the address with other workers, and the metrics through files.
+    report: given to a worker, which shares the address with others and its metrics through
+        files, and reports its incidents to the supervisor.
 
     Raises OSError where an address cannot be listened on.
     """
     limits = settings.limits()
     added = settings.added_headers()
     loop = asyncio.get_running_loop()
-    registry = None if is_worker else CollectorRegistry()
+    registry = CollectorRegistry()
+    metrics = Metrics(None if report else registry)
     ready = True
     async with AsyncExitStack() as stack:
+        tables = reloading_tables(settings, table, log, metrics)
+        office = Office(
+            tables, lambda: ready, lambda: relay.running, lambda: generate_latest(registry)
+        )
         upstream = await stack.enter_async_context(Upstream(settings.upstream, limits))
         sending = Sending(added, settings.forwarded, credentials_of(added))
-        operator = Operator(log, Metrics(registry))
-        relay = Relay(upstream, lambda: table, sending, limits, operator)
+        operator = Operator(log, metrics, report or office.tell, settings.log_originals)
+        relay = Relay(upstream, lambda: tables.table, sending, limits, operator)
         server = Server(relay, relay.refuse, limits)
         listener = await loop.create_server(
-            server, *settings.listen, backlog=_BACKLOG, reuse_port=is_worker or None
+            server, *settings.listen, backlog=_BACKLOG, reuse_port=bool(report) or None
         )
         stack.push_async_callback(server.shutdown, 1.0)
+        await stack.enter_async_context(watching(tables))
         admin = None
-        if settings.admin is not None and registry is not None:
-            figures = registry
-            where = await stack.enter_async_context(
-                admin_port(*settings.admin, lambda: ready, lambda: generate_latest(figures), limits)
-            )
-            admin = Address(*where)
+        if settings.admin is not None:
+            port = admin_port(*settings.admin, office, settings.token(), limits)
+            admin = Address(*await stack.enter_async_context(port))
 
         def drain() -> None:
             nonlocal ready
             ready = False
+            metrics.draining()
             listener.close()
             server.pre_shutdown()  # idle connections now, busy ones after their answer
 
         stack.callback(drain)
         try:
-            yield Running(Address(*bound_address(listener)), admin, relay, drain)
+            yield Running(Address(*bound_address(listener)), admin, relay, tables, drain)
         finally:
             drain()
             await _wait_for_exchanges(relay, limits.drain)
+
+
+def reloading_tables(settings: Settings, table: Table, log: Log, metrics: Metrics | None) -> Tables:
+    """Hold a table, telling the log and the metrics of each reload."""
+
+    def said(refused: list[str]) -> None:
+        if metrics is not None:
+            metrics.reloaded(took_effect=not refused)
+        if refused:
+            log.say("the new table is refused, the old one stays", problems=refused)
+        else:
+            log.say("the table is reloaded")
+
+    return Tables(settings.mappings, table, said)
+
+
+@asynccontextmanager
+async def watching(tables: Tables) -> AsyncIterator[None]:
+    """Reload the table when its file changes, while the block runs."""
+    task = asyncio.get_running_loop().create_task(tables.watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _wait_for_exchanges(relay: Relay, seconds: float) -> None:
@@ -108,15 +143,18 @@ async def serve(settings: Settings) -> None:
         await stop.wait()
 
 
-async def serve_worker(settings: Settings, supervisor: int, ready: Callable[[], None]) -> None:
+async def serve_worker(
+    settings: Settings, supervisor: int, ready: Callable[[], None], report: Callable[[Entry], None]
+) -> None:
     """Serve as one of several workers until SIGTERM, or until the supervisor is gone.
 
     supervisor: a file descriptor that becomes readable at the supervisor's end.
     ready: called when this worker serves.
+    report: takes the worker's incidents.
     """
     table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
-    async with serving(settings, table, log, is_worker=True) as running:
+    async with serving(settings, table, log, report=report) as running:
         stop = _stop_on_signals(running, signal.SIGTERM)
         loop = asyncio.get_running_loop()
 
@@ -139,8 +177,10 @@ def _stop_on_signals(running: Running, *signals: signal.Signals) -> asyncio.Even
             running.relay.end_all(Failure.DRAINING)
         stop.set()
 
+    loop = asyncio.get_running_loop()
     for number in signals:
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, running.tables.reload)
     return stop
 
 

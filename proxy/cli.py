@@ -1,4 +1,4 @@
-"""The command: serve, demo, check, explain, codes.
+"""The command: serve, demo, check, explain, incidents, codes.
 
 Exit codes: 0 all is well; 1 a check that failed; 2 a wrong argument, setting or table.
 """
@@ -12,17 +12,22 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, get_args
+from urllib.parse import quote
 
 import typer
 
 from proxy.codes import reference
 from proxy.core.failures import Failure
+from proxy.core.jsontext import write_json
 from proxy.core.problem import TableError
 from proxy.core.spec import SPEC
 from proxy.core.table import Table
 from proxy.core.table_check import check as find_problems
 from proxy.core.table_file import load, load_checked
-from proxy.explain import Explained, Explainer, describe
+from proxy.explain import Explained, Explainer, describe, list_incidents
+from proxy.operate.secrets import one_line
+from proxy.remote import NotReachedError, ask
+from proxy.review import compare, logged_error, read_incidents
 from proxy.settings import Settings, SettingsError, flag_of, read_settings, variable_of
 
 _CHECK_FAILED: Final = 1
@@ -143,7 +148,11 @@ def demo(
 @app.command()
 def check(
     file: Annotated[
-        Path | None, typer.Argument(help="The table. Without it, the shipped one.")
+        Path | None, typer.Argument(help="The table, or a folder. Without it, the shipped one.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Logged errors, JSON lines: show what would change.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Prove a table: every problem with file, line and remedy.
@@ -159,6 +168,53 @@ def check(
         _stop(_problems(TableError(problems)), _CHECK_FAILED)
     name = file or "the shipped table"
     typer.echo(f"{name}: {len(table.rules)} rules and {len(table.replies)} replies, all proven.")
+    if against is not None:
+        logged = _read(str(against), "--against").decode("utf-8", "replace")
+        for line in compare(read_incidents(logged, table), table):
+            typer.echo(one_line(line))
+
+
+AdminOption = Annotated[
+    str | None,
+    typer.Option(help="The running proxy's admin port [DISCREET_ADMIN].", metavar="HOST:PORT"),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(help="Its token, if it has one [DISCREET_ADMIN_TOKEN].", metavar="TOKEN"),
+]
+
+
+@app.command()
+def incidents(
+    reference: Annotated[
+        str | None, typer.Argument(help="A client's reference. Without it, all.")
+    ] = None,
+    admin: AdminOption = None,
+    admin_token: TokenOption = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines, as `check` reads.")] = False,
+) -> None:
+    """List the last errors of the running proxy, and those that no rule matched.
+
+    Exit code 1: there is none of this reference.
+    """
+    found = _ask("/incidents", admin, admin_token)
+    entries = [one for one in found["incidents"] if reference in (None, one["reference"])]
+    if reference is not None and not entries:
+        _stop(f"no incident {reference}: it is older than what is kept, or of another proxy", 1)
+    if json:
+        for entry in entries:
+            _echo_bytes(write_json(entry))
+        return
+    for line in list_incidents(entries, [] if reference else found["unmapped"]):
+        typer.echo(line)
+
+
+def _ask(path: str, admin: str | None, token: str | None) -> Any:
+    try:
+        return ask(path, admin, token)
+    except NotReachedError as error:
+        _stop(str(error), _USAGE)
 
 
 @app.command()
@@ -178,6 +234,12 @@ def explain(
     failure: Annotated[
         str | None, typer.Option(help="The name of a failure that the proxy sees.", metavar="NAME")
     ] = None,
+    incident: Annotated[
+        str | None,
+        typer.Option(help="A client's reference, asked of the running proxy.", metavar="REF"),
+    ] = None,
+    admin: AdminOption = None,
+    admin_token: TokenOption = None,
     surface: Annotated[
         SurfaceChoice, typer.Option(help="The API it came from.")
     ] = SurfaceChoice.responses,
@@ -192,19 +254,24 @@ def explain(
 ) -> None:
     """Show what the table does with one captured error, rule by rule.
 
-    Give --status and --body, or one of --event, --stream and --failure.
+    Give --status and --body, or one of --event, --stream, --failure and --incident.
     """
-    given = [
-        one
-        for one in (status if status is not None else body, event, stream, failure)
-        if one is not None
-    ]
-    if len(given) != 1:
-        _stop("Give --status and --body, or one of --event, --stream and --failure.", _USAGE)
-    explainer = Explainer(_table(mappings), surface.value, credentials.value)
+    given = (status if status is not None else body, event, stream, failure, incident)
+    if sum(one is not None for one in given) != 1:
+        what = "Give --status and --body, or one of --event, --stream, --failure and --incident."
+        _stop(what, _USAGE)
+    table = _table(mappings)
+    explainer = Explainer(table, surface.value, credentials.value)
     whole = b""
     found: Explained | None
-    if failure is not None:
+    if incident is not None:
+        entries = _ask(f"/incidents/{quote(incident, safe='')}", admin, admin_token)
+        if not entries:
+            _stop(f"--incident: the proxy knows no {incident}", _CHECK_FAILED)
+        logged = logged_error(entries[0], table)
+        explainer = Explainer(table, logged.context.surface, logged.context.credentials)
+        found = explainer.error(logged.error)
+    elif failure is not None:
         found = explainer.failure(_failure(failure))
     elif event is not None:
         found = explainer.event(_read(event, "--event"))

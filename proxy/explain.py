@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 
 from proxy.core.errors import Credentials, Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
@@ -71,6 +73,10 @@ class Explainer:
     def failure(self, failure: Failure) -> Explained:
         """Explain a failure that the proxy sees before a stream has begun."""
         return self._as_http(self._ledger(), UpstreamError(origin=Origin.PROXY, failure=failure))
+
+    def error(self, error: UpstreamError) -> Explained:
+        """Explain an error that was read already."""
+        return self._as_http(self._ledger(), error)
 
     def event(self, data: bytes) -> Explained | None:
         """Explain one event, as whole frames or as its data alone; None where it would pass."""
@@ -150,3 +156,23 @@ def _evidence(error: UpstreamError) -> Iterator[str]:
         yield f"{'read as' if depth == 0 else '  inner'}  {fields or 'nothing that tells anything'}"
     if error.retry_after is not None:
         yield f"  retry after {error.retry_after:g} seconds"
+
+
+def list_incidents(entries: list[dict[str, Any]], groups: list[dict[str, Any]]) -> Iterator[str]:
+    """Write incidents and unmapped groups for a terminal, a few lines each."""
+    if not entries:
+        yield "no incidents"
+    for entry in entries:
+        at = datetime.fromtimestamp(entry["at"], UTC).strftime("%H:%M:%S")
+        said, rule = entry["said"], entry["rule"] or "no rule matched"
+        what = entry["failure"] or " ".join(
+            str(word) for word in (said["status"], said["code"] or said["type"]) if word
+        )
+        yield one_line(f"{at}  {entry['reference']}  {entry['method']} {entry['path']}")
+        yield one_line(f"  said  {what}  {said['message'][:300] or entry['original'][:300]}")
+        yield one_line(f"  told  {entry['status']} {entry['reply']}  by {rule}")
+    for group in groups:
+        yield ""
+        yield f"no rule matched {group['count']} times; a rule that does, for your `rules:`"
+        suggested = group["suggested_rule"] or "nothing about it is telling\n"
+        yield from (f"  {one_line(line)}" for line in suggested.rstrip().splitlines())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from yarl import URL
 
 from proxy.operate.log import LogFormat, Originals
@@ -35,13 +35,19 @@ class Address(NamedTuple):
         return f"{host}:{self.port}"
 
 
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<ip6>[0-9a-fA-F:.%]+)\]|(?P<host>[\w.-]+)):(?P<port>\d{1,5})"
+)
+
+
 def _address(value: object) -> object:
-    host, colon, port = str(value).strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if isinstance(value, Address):
+        return value
+    found = _ADDRESS.fullmatch(str(value).strip())
+    if found is None or int(found["port"]) > 65535:
         msg = "write HOST:PORT, such as 127.0.0.1:8080"
         raise ValueError(msg)
-    return Address(host, int(port))
+    return Address(found["ip6"] or found["host"], int(found["port"]))
 
 
 def _upstream(value: object) -> object:
@@ -56,6 +62,10 @@ def _upstream(value: object) -> object:
         msg = "only scheme, host, port and path are allowed; credentials have their own settings"
         raise ValueError(msg)
     return url
+
+
+# RFC 9110, section 5.6.2.
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def _headers(value: object) -> object:
@@ -73,7 +83,7 @@ def _headers(value: object) -> object:
         found = {name.strip(): v.strip() for name, colon, v in pairs if colon}
         found = found if len(found) == len(pairs) else None
     if not isinstance(found, dict) or not all(
-        isinstance(v, str) and name.isascii() and name and (name + v).isprintable()
+        isinstance(v, str) and _TOKEN.fullmatch(name) and v.isprintable() and v.isascii()
         for name, v in found.items()
     ):
         msg = 'write a JSON object such as {"api-key": "..."}, or one "Name: value" a line'
@@ -106,17 +116,15 @@ def _size(value: object) -> object:
 
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
 UpstreamUrl = Annotated[URL, BeforeValidator(_upstream)]
-HeaderMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_headers)]
+HeaderMap = Annotated[dict[str, str], BeforeValidator(_headers)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings. A description says what, and for a bound, why this default."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
+    model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         arbitrary_types_allowed=True,
@@ -135,18 +143,23 @@ class Settings(BaseSettings):
     )
     mappings: Path | None = Field(
         default=None,
-        description="Your table. Without it, the shipped one.",
+        description="Your table, or a folder of them. Without it, the shipped one.",
         json_schema_extra={"metavar": "FILE"},
     )
     admin: ListenAddress | None = Field(
         default=None,
-        description="Where /livez, /readyz and /metrics answer. Without it, nowhere.",
+        description="The operator's page, incidents, metrics and health. Without it, nowhere.",
         json_schema_extra={"metavar": "HOST:PORT"},
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=1,
         description="Worker processes. One serves thousands of streams; use one for each core.",
         json_schema_extra={"metavar": "NUMBER"},
+    )
+    admin_token: SecretStr | None = Field(
+        default=None,
+        description="A bearer token that the admin port asks for, except for health.",
+        json_schema_extra={"metavar": "TOKEN"},
     )
     log_format: LogFormat = Field(
         default="json", description="json for machines, console for people."
@@ -162,6 +175,7 @@ class Settings(BaseSettings):
     )
     upstream_headers: HeaderMap = Field(
         default={},
+        repr=False,  # they hold credentials
         description="Headers of yours, sent upstream instead of the clients': a JSON object.",
         json_schema_extra={"metavar": "JSON"},
     )
@@ -262,6 +276,10 @@ class Settings(BaseSettings):
             request=self.max_request,
         )
 
+    def token(self) -> str:
+        """Return the admin port's token, "" without one."""
+        return self.admin_token.get_secret_value() if self.admin_token else ""
+
     def added_headers(self) -> dict[str, str]:
         """Return the headers that go upstream in place of the client's."""
         added = dict(self.upstream_headers)
@@ -298,8 +316,10 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     problems = list(_unknown_variables(environ))
     given = {name: value for name, value in flags.items() if value is not None}
+    variables = {name: environ.get(variable_of(name)) for name in Settings.model_fields}
     try:
-        settings = Settings(**given)
+        # An empty variable is one that is not set: compose files and charts leave them so.
+        settings = Settings(**{n: v for n, v in variables.items() if v} | given)
     except ValidationError as error:
         problems += [_explain(dict(one), given) for one in error.errors()]
         settings = None
@@ -308,20 +328,28 @@ def read_settings(flags: Mapping[str, Any], environ: Mapping[str, str] | None = 
     return settings
 
 
+# Kubernetes gives every pod variables for each Service of its namespace: DISCREET_PORT,
+# DISCREET_SERVICE_HOST, DISCREET_PORT_8080_TCP_ADDR for one that is called `discreet`.
+_SERVICE_LINK: Final = re.compile(
+    r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$"
+)
+
+
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    known = [variable_of(name) for name in Settings.model_fields]
+    known = [name.upper() for name in Settings.model_fields]
     problems = []
     for name in environ:
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "see `discreet serve --help`"
+        if _SERVICE_LINK.search(name):
+            continue
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known:
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
+            remedy = f"did you mean {PREFIX}{near[0]}?" if near else "see `discreet serve --help`"
             problems.append(f"{name}: no such setting; {remedy}")
     return problems
 
 
 def _explain(error: dict[str, Any], given: Mapping[str, Any]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else "settings"
-    name = name.lower()
+    name = str(error["loc"][0])
     place = flag_of(name) if name in given else variable_of(name)
     if error["type"] == "missing":
         example = Settings.model_fields[name].examples

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -26,9 +27,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from proxy.app import announce, run_loop, serve_worker
+from proxy.app import announce, reloading_tables, run_loop, serve_worker, watching
 from proxy.core.table_file import load_checked
+from proxy.operate.incidents import Entry
 from proxy.operate.log import StructuredLog
+from proxy.operate.office import Office
 from proxy.settings import Address, Settings
 from proxy.transport.admin import admin_port
 
@@ -36,13 +39,15 @@ from proxy.transport.admin import admin_port
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _LIVED: Final = 10.0
+_READY: Final = "ready"
 
 
 class Worker:
     """One worker process: started, watched, ended."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tell: Callable[[Entry], None]) -> None:
         self._settings = settings
+        self._tell = tell
         self.ready = asyncio.Event()
         self.pause = _FIRST_PAUSE
         self._began = 0.0
@@ -65,11 +70,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
 
-        def on_word() -> None:
-            loop.remove_reader(self._pipe.fileno())  # type: ignore[union-attr]
-            self.ready.set()
-
-        loop.add_reader(self._pipe.fileno(), on_word)
+        loop.add_reader(self._pipe.fileno(), self._on_word, self._pipe)
         loop.add_reader(self._process.sentinel, over.set)
         try:
             await over.wait()
@@ -84,10 +85,22 @@ class Worker:
         self.pause = _FIRST_PAUSE if lived > _LIVED else min(self.pause * 2, _LONGEST_PAUSE)
         return self._process.exitcode or 0
 
-    def stop(self) -> None:
-        """Tell it to drain; told twice, it ends at once."""
-        if self._process is not None and self._process.is_alive():
-            self._process.terminate()
+    def _on_word(self, pipe: Connection) -> None:
+        """Hear a worker: that it is ready, or an incident."""
+        try:
+            word = pipe.recv()
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(pipe.fileno())
+            return
+        if word == _READY:
+            self.ready.set()
+        else:
+            self._tell(word)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal. SIGTERM: drain; a second one: end at once. SIGHUP: reload."""
+        if self._process is not None and self._process.is_alive() and self._process.pid:
+            os.kill(self._process.pid, number)
 
 
 async def supervise(settings: Settings) -> None:
@@ -95,35 +108,43 @@ async def supervise(settings: Settings) -> None:
 
     Raises TableError and OSError where they could not begin.
     """
-    load_checked(settings.mappings)
+    table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+    workers: list[Worker] = []
+
+    def ready() -> bool:
+        return not stopping.is_set() and any(worker.ready.is_set() for worker in workers)
+
+    def send(number: signal.Signals) -> None:
+        for worker in workers:
+            worker.send(number)
+
+    def stop() -> None:
+        stopping.set()
+        send(signal.SIGTERM)
+
     async with AsyncExitStack() as stack:
         address = stack.enter_context(_reserved(settings.listen))
         stack.enter_context(_shared_metrics())
-        workers = [
-            Worker(settings.model_copy(update={"listen": address, "admin": None}))
-            for _ in range(settings.workers)
-        ]
-
-        def ready() -> bool:
-            return not stopping.is_set() and any(worker.ready.is_set() for worker in workers)
-
+        tables = reloading_tables(settings, table, log, None)
+        office = Office(tables, ready, _in_flight, _gather)
+        for_workers = settings.model_copy(update={"listen": address, "admin": None})
+        workers += [Worker(for_workers, office.tell) for _ in range(settings.workers)]
+        await stack.enter_async_context(watching(tables))
         admin: Address | None = None
         if settings.admin is not None:
-            where = await stack.enter_async_context(
-                admin_port(*settings.admin, ready, _gather, settings.limits())
-            )
-            admin = Address(*where)
+            port = admin_port(*settings.admin, office, settings.token(), settings.limits())
+            admin = Address(*await stack.enter_async_context(port))
 
-        def on_signal() -> None:
-            stopping.set()
-            for worker in workers:
-                worker.stop()
+        def reload() -> None:
+            tables.reload()
+            send(signal.SIGHUP)
 
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, on_signal)
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        loop.add_signal_handler(signal.SIGINT, stop)
+        loop.add_signal_handler(signal.SIGHUP, reload)
         async with asyncio.TaskGroup() as group:
             for number, worker in enumerate(workers):
                 group.create_task(_keep(worker, number, log, stopping))
@@ -176,18 +197,33 @@ def _shared_metrics() -> Iterator[None]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _gather() -> bytes:
+def _registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return registry
+
+
+def _gather() -> bytes:
+    return generate_latest(_registry())
+
+
+def _in_flight() -> int:
+    return int(_registry().get_sample_value("discreet_exchanges_in_flight") or 0)
 
 
 def _work(settings: Settings, pipe: Connection) -> None:
     """Be a worker process."""
     # Ctrl-C reaches the whole group; the supervisor passes it on, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def report(entry: Entry) -> None:
+        # A supervisor that does not read must not hold up a stream: an incident is dropped.
+        if select.select([], [pipe], [], 0)[1]:
+            with suppress(OSError):
+                pipe.send(entry)
+
     try:
-        run_loop(serve_worker(settings, pipe.fileno(), lambda: pipe.send("ready")))
+        run_loop(serve_worker(settings, pipe.fileno(), lambda: pipe.send(_READY), report))
     except OSError as error:
         sys.stderr.write(f"a worker cannot start: {error.strerror}\n")
         sys.exit(1)

@@ -108,6 +108,7 @@ _DELAYS: Final[Mapping[str, float]] = {
 _NOTHING: Final = frozenset({"", "none", "null", "undefined", "nil", "unknown", "error", "n/a"})
 
 _EXCEPTION: Final = re.compile(r"[A-Za-z]\w{0,60}(?:Exception|Error|_exception|_error)")
+_ONE_WORD: Final = re.compile(r"[A-Za-z][\w.-]{2,63}")
 _STATUS_PREFIX: Final = re.compile(
     r"\s*(?:(?:error|status|http)[ _]?(?:code|error)?[ :]{1,2}|<|\[)?([45]\d\d)(?=[>\]:, ]|\s*-)",
     re.IGNORECASE,
@@ -223,6 +224,9 @@ class Reader:
                 inner=error,
             )
         if error is None or failure is not None:
+            # A layer that says nothing but its status was dropped; its status was not.
+            known = [layer.status for layer in layers if layer.status is not None]
+            status = known[-1] if known and error is None else status
             error = UpstreamError(
                 origin=origin, failure=failure, status=status, retry_after=delay, inner=error
             )
@@ -281,6 +285,9 @@ def _read_fields(fields: Mapping[str, Any]) -> _Layer:
         ),
         status=next((s for n in _STATUS if (s := _as_status(fields.get(n))) is not None), None),
     )
+    word = fields.get("error")
+    if not layer.code and isinstance(word, str) and _ONE_WORD.fullmatch(word):
+        layer.code = _word(word)  # {"error": "rate_limit_exceeded", "error_description": ...}
     for name in _PARAM:
         entry = fields.get(name)
         if isinstance(entry, list) and entry:  # FastAPI's loc: ["body", "messages", 0, "content"]

@@ -12,11 +12,13 @@ The three verbs are `feed` (bytes came), `close` (the upstream ended the stream 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.evidence import MAX_RAW
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
+from proxy.core.jsontext import parse_json
 from proxy.core.sse import (
     ENCODED_KEEP_ALIVE,
     KEEP_ALIVE,
@@ -27,6 +29,10 @@ from proxy.core.sse import (
     end_of_block,
 )
 from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, last_words
+
+# How much of what was written is looked at for an incident, and how many events are named.
+_TAIL: Final = 4096
+_SHOWN: Final = 5
 
 
 class StreamSanitizer:
@@ -52,11 +58,12 @@ class StreamSanitizer:
         self.closed = False
         self.reply: Reply | None = None
         self.events = 0
+        self._before_failure = b""  # the last that was written
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets for `chunk`."""
         if not self.content_seen or b"\r" in chunk:
-            return self._feed(chunk)
+            return self._note(self._feed(chunk))
         out: list[bytes] = []
         start, length = 0, len(chunk)
         while start < length and not self.closed:
@@ -70,7 +77,12 @@ class StreamSanitizer:
             end = end_of_block(chunk, start)
             out.append(self._feed(chunk[start:end]))
             start = end
-        return out[0] if len(out) == 1 else b"".join(out)
+        return self._note(out[0] if len(out) == 1 else b"".join(out))
+
+    def _note(self, out: bytes) -> bytes:
+        if self.reply is None and out:
+            self._before_failure = out
+        return out
 
     def _plain_until(self, chunk: bytes, start: int) -> int:
         """Return where the events end that pass as they are, from `start`.
@@ -88,6 +100,7 @@ class StreamSanitizer:
                 end = chunk.find(b"\n", data_from)
             if (
                 first < 0
+                or (data_from != start and not name)  # an empty name is not written
                 or not chunk.startswith(b"data: ", data_from)
                 or not chunk.startswith(b"\n\n", end)
                 or end - start > longest
@@ -141,6 +154,11 @@ class StreamSanitizer:
             error = replace(error, raw=detail.encode("utf-8", "replace")[:MAX_RAW])
         return self._fail(error)
 
+    def last_events(self) -> tuple[str, ...]:
+        """Return the types of the last events that were written before the failure."""
+        events = Decoder(self._max_event).feed(self._before_failure[-_TAIL:])
+        return tuple(map(_kind_of, events[-_SHOWN:]))
+
     def _fail(self, error: UpstreamError) -> bytes:
         self.closed = True
         self.reply = self._ledger.answer(error)
@@ -182,3 +200,14 @@ class StreamSanitizer:
     def _note_stray(self, event: Event) -> None:
         if event.stray and not self.ended:
             self._stray = event.stray[:MAX_RAW]
+
+
+def _kind_of(event: Event) -> str:
+    """Name an event for a person: its type, or what it is of."""
+    if event.data is None:
+        return "keep-alive"
+    value = parse_json(event.data)
+    if not isinstance(value, dict):
+        return "text"
+    kind = value.get("type") or value.get("object")
+    return kind[:64] if isinstance(kind, str) else "object"

@@ -61,8 +61,14 @@ class When:
     provider: frozenset[str] = frozenset()
     credentials: frozenset[Credentials] = frozenset()
 
-    def match(self, error: UpstreamError, context: Context) -> dict[str, str] | str:
-        """Return the slots' values, or the first condition that does not hold, in words."""
+    def match(
+        self, error: UpstreamError, context: Context, known: frozenset[str]
+    ) -> dict[str, str] | str:
+        """Return the slots' values, or the first condition that does not hold, in words.
+
+        known: every code and type that the table names. A word that is none of them is also
+            compared without the Error or Exception at its end.
+        """
         if self.failure:
             if error.failure is None:
                 return "the provider said this; the rule is for what the proxy sees"
@@ -78,9 +84,9 @@ class When:
         ):
             if wanted and found not in wanted:
                 return f"{name} is {found or 'not known'}"
-        if self.code and squash(error.code or error.type) not in self.code:
+        if self.code and self.code.isdisjoint(_forms(error.code or error.type, known)):
             return f"code is {_shown(error.code or error.type)}"
-        if self.type and squash(error.type) not in self.type:
+        if self.type and self.type.isdisjoint(_forms(error.type, known)):
             return f"type is {_shown(error.type)}"
         if self.status and not _status_in(error.status, self.status):
             return f"status is {error.status or 'not known'}"
@@ -133,11 +139,13 @@ class Rule:
     number: int
     place: str
 
-    def match(self, error: UpstreamError, context: Context) -> dict[str, str] | str:
+    def match(
+        self, error: UpstreamError, context: Context, known: frozenset[str]
+    ) -> dict[str, str] | str:
         """Match the innermost layer first; where none matches, say why the outermost did not."""
         why = ""
         for layer in error.layers():
-            found = self.when.match(layer, context)
+            found = self.when.match(layer, context, known)
             if not isinstance(found, str):
                 return found
             why = found
@@ -162,18 +170,22 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The whole of what a client can ever read, and when."""
+    """The whole of what a client can ever read, and when.
+
+    words: every code and type that a rule names, as they are compared.
+    """
 
     replies: Mapping[str, ReplySpec]
     rules: tuple[Rule, ...]
     default: str
     vocabulary: Vocabulary = "spec"
+    words: frozenset[str] = frozenset()
     reader: Reader = field(default_factory=Reader)
 
     def resolve(self, error: UpstreamError, context: Context) -> Resolution:
         """Return the reply for `error`. Never raises."""
         for rule in self.rules:
-            values = rule.match(error, context)
+            values = rule.match(error, context, self.words)
             if not isinstance(values, str):
                 return Resolution(self._fill(rule.reply, error, context, values), rule)
         return Resolution(self._fill(self.default, error, context, {}), None)
@@ -181,7 +193,7 @@ class Table:
     def trace(self, error: UpstreamError, context: Context) -> Iterator[Step]:
         """Yield each rule tried, up to the one that matches."""
         for rule in self.rules:
-            values = rule.match(error, context)
+            values = rule.match(error, context, self.words)
             if not isinstance(values, str):
                 yield Step(rule, "")
                 return
@@ -220,6 +232,14 @@ class Table:
         if self.vocabulary == "extended" or spec.name in RESPONSE_ERROR_CODES:
             return spec.name
         return spec.responses_code
+
+
+def _forms(word: str, known: frozenset[str]) -> tuple[str, ...]:
+    """Return what a word is compared as."""
+    squashed = squash(word)
+    if squashed in known:
+        return (squashed,)
+    return squashed, squashed.removesuffix("exception").removesuffix("error")
 
 
 def _param_of(error: UpstreamError, values: Mapping[str, str]) -> str | None:

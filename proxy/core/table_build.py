@@ -51,9 +51,11 @@ class _Builder:
         self._check_slots(rules)
         delays = [self._delay(i, text) for i, text in enumerate(entry.retry_delays)]
         layouts = [_layout(one) for one in entry.evidence if one is not None]
+        rules += [rule for rule in base.rules if rule.name not in entry.disable]
         return Table(
             replies=self._replies,
-            rules=(*rules, *(rule for rule in base.rules if rule.name not in entry.disable)),
+            rules=tuple(rules),
+            words=frozenset[str]().union(*(r.when.code | r.when.type for r in rules)),
             default=entry.default or base.default,
             vocabulary=entry.vocabulary or base.vocabulary,
             reader=Reader(

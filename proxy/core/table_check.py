@@ -20,7 +20,7 @@ def check(table: Table) -> list[Problem]:
             continue
         file, _, line = rule.place.rpartition(":")
         if reached is None:
-            why = rule.match(example.error, example.context)
+            why = rule.match(example.error, example.context, table.words)
             what = f"the example of {rule.name!r} does not match its own rule: {why}"
             remedy = "Correct the example or the conditions."
         else:

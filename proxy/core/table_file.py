@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -23,20 +24,45 @@ def shipped_file() -> Path:
 
 
 def load(path: Path | None = None) -> Table:
-    """Read a table; None reads the shipped one. Raises TableError with every problem."""
+    """Read a table, or a folder of them as one; None reads the shipped one.
+
+    Raises TableError with every problem.
+    """
     path = path or shipped_file()
+    if not path.is_dir():
+        return parse(_read(path), str(path))
+    # The first file's rules are tried first, so it is built last, on all that follow it.
+    files = sorted(path.glob("[!.]*.y*ml"), reverse=True)
+    if not files:
+        what = "is a folder without a .yaml file"
+        raise TableError([Problem(str(path), 0, what, "Put your table into it.")])
+    table: Table | None = None
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            table = parse(_read(file), str(file), table)
+        except TableError as error:
+            problems += error.problems
+    if problems or table is None:
+        raise TableError(problems)
+    return table
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
+            return file.read(_MAX_FILE + 1)
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
         problem = Problem(str(path), 0, what, "Check the path and its permissions.")
         raise TableError([problem]) from None
-    return parse(data, str(path))
 
 
-def parse(data: bytes, file: str) -> Table:
-    """Read a table from bytes. Raises TableError with every problem; `file` names it there."""
+def parse(data: bytes, file: str, below: Table | None = None) -> Table:
+    """Read a table from bytes. Raises TableError with every problem; `file` names it there.
+
+    below: what it extends instead of the shipped table: the folder's files that follow it.
+    """
     if len(data) > _MAX_FILE:
         what = f"is larger than {_MAX_FILE // 1024} KiB"
         remedy = "A table is written by hand; is this the right file?"
@@ -47,7 +73,13 @@ def parse(data: bytes, file: str) -> Table:
     if Path(file).resolve() == shipped_file():
         what, remedy = "the shipped table extends itself", "Write `extends: none`."
         raise TableError([*source.problems, source.problem(("extends",), what, remedy)])
-    return build(source, load())
+    return build(source, below or _shipped())
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Table:
+    """Return the shipped table, which does not change while a process runs."""
+    return load()
 
 
 def load_checked(path: Path | None = None) -> Table:

@@ -62,6 +62,7 @@ class StructuredLog:
             "method": one_line(record.method),
             "path": one_line(record.path),
             "surface": record.surface,
+            "credentials": record.credentials,
             "status_in": record.status_in,
             "status": record.status_out,
             "ending": record.ending,
@@ -104,6 +105,7 @@ class StructuredLog:
             "upstream_status": error.status,
             "upstream_code": one_line(mask(said.code)) or None,
             "upstream_type": one_line(mask(said.type)) or None,
+            "upstream_message": self._original(said.message) or None,
             "original": self._original(error.raw.decode("utf-8", "replace")) or None,
         }
         return {name: value for name, value in fields.items() if value is not None}

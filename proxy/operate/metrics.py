@@ -73,6 +73,38 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+        self._reload = Gauge(
+            "discreet_table_reload_success",
+            "Whether the table's last reload took effect: 1 or 0.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._reload.set(1)
+        self._reloaded_at = Gauge(
+            "discreet_table_loaded_timestamp_seconds",
+            "When the table in force was loaded.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._reloaded_at.set_to_current_time()
+
+        self._draining = Gauge(
+            "discreet_draining",
+            "Whether the proxy is shutting down and waits for its exchanges: 1 or 0.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def draining(self) -> None:
+        """Note that the proxy is shutting down."""
+        self._draining.set(1)
+
+    def reloaded(self, *, took_effect: bool) -> None:
+        """Note a reload of the table."""
+        self._reload.set(int(took_effect))
+        if took_effect:
+            self._reloaded_at.set_to_current_time()
+
     def began(self) -> None:
         """Count an exchange that began."""
         self._running.inc()

@@ -19,6 +19,7 @@ class Record:
     method: str
     path: str
     surface: str
+    credentials: str
     client_request_id: str = ""
     traceparent: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -33,6 +34,7 @@ class Record:
     ended_after: float | None = None
     ending: Ending = "answered"
     incidents: list[Incident] = field(default_factory=list)
+    last_events: tuple[str, ...] = ()
     detail: str = ""
 
     def elapsed(self) -> float:

@@ -1,46 +1,139 @@
-"""The operator's port: health and metrics, never on the clients' port.
+"""The operator's port: health, metrics and incidents, never on the clients' port.
 
-/livez     200 while the process runs
-/readyz    200 while it serves, 503 before and while draining
-/metrics   Prometheus's text format
+/                   the page
+/livez              200 while the process runs
+/readyz /startupz   200 while it serves, 503 before and while draining
+/metrics            Prometheus's text format
+/status             how things stand
+/history            errors by reply and rule, a minute each, for an hour
+/incidents          the last errors, and those that no rule matched, grouped
+/incidents/REF      the errors of one exchange
+/table              the table in force, with hits
+/events             each incident as it comes, as server-sent events
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from proxy.core.failures import Failure
+from proxy.core.jsontext import write_json
+from proxy.core.sse import ENCODED_KEEP_ALIVE, encode
+from proxy.operate.incidents import Entry
+from proxy.operate.office import Office
 from proxy.transport.limits import Limits
 from proxy.transport.server import Server, bound_address
 
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_PAGE: Final = Path(__file__).parent.parent / "operate" / "page.html"
+# What a browser may do with the page: run what it holds, and ask where it came from.
+_PAGE_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_STATUS_EVERY: Final = 2.0
+# Entries that wait for a slow browser; after that it misses some and loads them again.
+_QUEUE: Final = 100
+
+
+class AdminPort:
+    """Answers the operator.
+
+    token: what a request must bring as a bearer token; "" where none is asked for. Health is
+        never asked for one, because orchestrators bring none.
+    """
+
+    def __init__(self, office: Office, token: str) -> None:
+        self._office = office
+        self._token = token
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        if request.method not in ("GET", "HEAD"):
+            return _text(405, "only GET\n")
+        office = self._office
+        match request.path:
+            case "/livez":
+                return _text(200, "ok\n")
+            case "/readyz" | "/startupz":
+                return _text(200, "ok\n") if office.ready() else _text(503, "not ready\n")
+            case "/" | "/index.html":
+                headers = {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"}
+                page = _PAGE.read_text(encoding="utf-8")
+                return web.Response(text=page, content_type="text/html", headers=headers)
+        if not self._is_allowed(request):
+            return _text(401, "this port asks for a bearer token\n")
+        match request.path:
+            case "/metrics":
+                figures = await asyncio.get_running_loop().run_in_executor(None, office.figures)
+                return web.Response(body=figures, headers={"Content-Type": _METRICS_TYPE})
+            case "/status":
+                return _json(office.status())
+            case "/history":
+                return _json(office.history())
+            case "/incidents":
+                entries = office.incidents
+                return _json({"incidents": entries.latest(), "unmapped": entries.unmapped()})
+            case "/table":
+                return _json(office.table())
+            case "/events":
+                return await self._events(request)
+        found = office.incidents.find(request.path.removeprefix("/incidents/"))
+        return _json(found) if found else _text(404, "not here\n")
+
+    def refuse(self, request: web.BaseRequest, failure: Failure, detail: str) -> web.StreamResponse:
+        """Answer a request that could not be read, or whose answer failed."""
+        del request, detail
+        return _text(500 if failure is Failure.INTERNAL else 400, f"{failure.meaning}\n")
+
+    def _is_allowed(self, request: web.BaseRequest) -> bool:
+        if not self._token:
+            return True
+        given = request.headers.get(hdrs.AUTHORIZATION, "").removeprefix("Bearer ")
+        # A browser's EventSource can send no header.
+        given = given or request.rel_url.query.get("token", "")
+        return hmac.compare_digest(given.encode(), self._token.encode())
+
+    async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
+        queue: asyncio.Queue[Entry] = asyncio.Queue(_QUEUE)
+
+        def listen(entry: Entry) -> None:
+            with suppress(asyncio.QueueFull):
+                queue.put_nowait(entry)
+
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        listeners = self._office.incidents.listen
+        listeners.append(listen)
+        try:
+            while self._office.ready():
+                await response.write(encode(write_json(self._office.status()), b"status"))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_STATUS_EVERY):
+                        while True:
+                            entry = await queue.get()
+                            await response.write(encode(write_json(entry), b"incident"))
+                await response.write(ENCODED_KEEP_ALIVE)
+        finally:
+            listeners.remove(listen)
+        return response
 
 
 @asynccontextmanager
 async def admin_port(
-    host: str, port: int, ready: Callable[[], bool], metrics: Callable[[], bytes], limits: Limits
+    host: str, port: int, office: Office, token: str, limits: Limits
 ) -> AsyncIterator[tuple[str, int]]:
     """Answer the operator until the block is left; yield the address."""
-
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        match request.method, request.path:
-            case "GET" | "HEAD", "/livez":
-                return _text(200, "ok\n")
-            case "GET" | "HEAD", "/readyz":
-                return _text(200, "ok\n") if ready() else _text(503, "not ready\n")
-            case "GET" | "HEAD", "/metrics":
-                return web.Response(body=metrics(), headers={"Content-Type": _METRICS_TYPE})
-        return _text(404, "here are /livez, /readyz and /metrics\n")
-
-    def refuse(request: web.BaseRequest, failure: Failure, detail: str) -> web.StreamResponse:
-        del request, detail
-        return _text(400, f"{failure.meaning}\n")
-
-    server = Server(answer, refuse, limits)
+    admin = AdminPort(office, token)
+    server = Server(admin, admin.refuse, limits)
     listener = await asyncio.get_running_loop().create_server(server, host, port)
     try:
         yield bound_address(listener)
@@ -51,3 +144,7 @@ async def admin_port(
 
 def _text(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=text)
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=write_json(value), content_type="application/json")

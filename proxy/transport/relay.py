@@ -139,6 +139,7 @@ class Relay:
             method=request.method[:32],
             path=target.path[:500],
             surface=surface.name,
+            credentials=context.credentials,
             client_request_id=request.headers.get(headers.REFERENCE, ""),
             traceparent=request.headers.get("traceparent", ""),
         )

@@ -164,6 +164,8 @@ class Source:
     def note(self, record: Record) -> None:
         """Note how far the stream has come."""
         record.events = self.sanitizer.events
+        if self.sanitizer.reply is not None:
+            record.last_events = self.sanitizer.last_events()
         if self.sanitizer.content_seen and record.first_event_after is None:
             record.first_event_after = record.elapsed()
 

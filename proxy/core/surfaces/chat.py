@@ -112,8 +112,7 @@ class ChatStream:
         index = index if type(index) is int else 0
         finish = choice.get("finish_reason")
         if finish:
-            # OpenRouter's own word, in no spec: the error may stand in the choice.
-            if finish == "error" or choice.get("error"):
+            if choice_failed(choice) or choice.get("error"):
                 inner = choice.get("error") or value
                 return self._ledger.reader.read(inner, Origin.STREAM, raw=event.data or b"")
             self._finished.add(index)
@@ -134,6 +133,11 @@ def _is_chunk_without_choices(value: dict[str, Any]) -> bool:
     """Usage chunks and heartbeats of some servers have no choices."""
     kind = value.get("object")
     return isinstance(kind, str) and kind.startswith(("chat.completion", "text_completion"))
+
+
+def choice_failed(choice: object) -> bool:
+    """Tell whether a choice ended in an error: OpenRouter's own word, in no spec."""
+    return isinstance(choice, dict) and choice.get("finish_reason") == "error"
 
 
 def _has_content(choice: Any) -> bool:
@@ -165,7 +169,7 @@ class ChatSurface:
         if not isinstance(choices, list):
             return reader.read(value, Origin.BODY, failure=Failure.MALFORMED_BODY)
         for choice in choices:
-            if isinstance(choice, dict) and choice.get("finish_reason") == "error":
+            if choice_failed(choice):
                 return reader.read(choice.get("error") or choice, Origin.BODY)
         return Ordinary()
 

@@ -12,7 +12,7 @@ from proxy.core.errors import Origin, Reply
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import parse_json, write_json
 from proxy.core.sse import Event, encode
-from proxy.core.surfaces.chat import DONE
+from proxy.core.surfaces.chat import DONE, choice_failed
 from proxy.core.surfaces.names import OTHER
 from proxy.core.surfaces.resource import clean, read_resource
 from proxy.core.surfaces.surface import (
@@ -64,9 +64,13 @@ class OtherStream:
             return reader.read(value, Origin.STREAM, raw=data)
         known = value.get("object")
         named = isinstance(known, str) and known != "error" and kind != "error"
+        choices = value.get("choices")
+        failed = isinstance(choices, list) and any(map(choice_failed, choices))
+        if failed:
+            return reader.read(value, Origin.STREAM, raw=data)
         if not named and (has_error_mark(value, reader) or tells_of_error(value)):
             return not_ordinary(event, value, reader)
-        if kind == self._last:
+        if self._last is not None and kind == self._last:
             self._ended = True
         if clean(value, self._ledger):
             data = write_json(value)

@@ -54,22 +54,23 @@ def read_response(value: object, ledger: Ledger, *, created_now: bool) -> BodyVe
     return Ordinary(write_json(value) if clean(value, ledger) else None)
 
 
-def clean(value: object, ledger: Ledger, depth: int = 0) -> bool:
+def clean(value: object, ledger: Ledger, depth: int = 0, kind: str = "") -> bool:
     """Replace the stored errors in `value`; tell whether there were any.
 
     Looked into are a list's resources, an event's response and item, and a response's items.
     What an item holds is content, and a tool's output may well be `{"error": ...}`.
+
+    kind: what it is, where that is known without its `object` field.
     """
     if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return False
     changed = _clean_own(value, ledger)
-    children: list[object] = [value.get("response"), value.get("item")]
-    for key in _CHILDREN.get(str(value.get("object")), ()):
+    changed |= clean(value.get("response"), ledger, depth + 1, "response")
+    changed |= clean(value.get("item"), ledger, depth + 1)
+    for key in _CHILDREN.get(kind or str(value.get("object")), ()):
         entries = value.get(key)
-        if isinstance(entries, list):
-            children += entries
-    for child in children:
-        changed |= clean(child, ledger, depth + 1)
+        for child in entries if isinstance(entries, list) else ():
+            changed |= clean(child, ledger, depth + 1)
     return changed
 
 

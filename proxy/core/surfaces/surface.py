@@ -155,7 +155,8 @@ def not_ordinary(event: Event, value: object, reader: Reader) -> UpstreamError:
     raw = b"\n".join(part for part in (event.data, event.stray) if part)
     if event.stray and event.data:  # JSON over several lines of which only the first is framed
         value = parse_json(raw)
-    if isinstance(value, dict) and has_error_mark(value, reader):
+    objects = value if isinstance(value, list) else [value]  # Gemini: [{"error": {...}}]
+    if any(isinstance(one, dict) and has_error_mark(one, reader) for one in objects):
         return reader.read(value, Origin.STREAM, raw=raw)
     if isinstance(value, dict | list):
         return reader.read(value, Origin.PROXY, failure=Failure.MALFORMED_EVENT, raw=raw)
