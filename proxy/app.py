@@ -18,7 +18,7 @@ from proxy.core.table_file import load_checked
 from proxy.operate.incidents import Entry
 from proxy.operate.log import Log, StructuredLog
 from proxy.operate.metrics import Metrics
-from proxy.operate.observer import Operator
+from proxy.operate.observer import Observer, Operator
 from proxy.operate.office import Office
 from proxy.operate.tables import Tables
 from proxy.settings import Address, Settings
@@ -69,8 +69,15 @@ async def serving(
         )
         upstream = await stack.enter_async_context(Upstream(settings.upstream, limits))
         sending = Sending(added, settings.forwarded, credentials_of(added))
-        operator = Operator(log, metrics, report or office.tell, settings.log_originals)
-        relay = Relay(upstream, lambda: tables.table, sending, limits, operator)
+        observer: Observer
+        observer = Operator(log, metrics, report or office.tell, settings.log_originals)
+        if settings.otel:
+            # An extra: the package may not be there, and reading it takes a second.
+            from proxy.operate.telemetry import by_otlp
+
+            observer = telemetry = by_otlp(observer)
+            stack.callback(telemetry.close)
+        relay = Relay(upstream, lambda: tables.table, sending, limits, observer)
         server = Server(relay, relay.refuse, limits)
         listener = await loop.create_server(
             server, *settings.listen, backlog=_BACKLOG, reuse_port=bool(report) or None
@@ -180,8 +187,22 @@ def _stop_on_signals(running: Running, *signals: signal.Signals) -> asyncio.Even
     loop = asyncio.get_running_loop()
     for number in signals:
         loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, running.tables.reload)
+    reload_on_hangup(running.tables)
     return stop
+
+
+def reload_on_hangup(tables: Tables, also: Callable[[], None] = lambda: None) -> None:
+    """Read the table again on SIGHUP; `also` is called with it."""
+    loop = asyncio.get_running_loop()
+    under_way: set[asyncio.Task[bool]] = set()  # a task that nobody holds may vanish
+
+    def on_hangup() -> None:
+        task = loop.create_task(tables.reload())
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        also()
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 def announce(settings: Settings, address: Address, admin: Address | None) -> None:
@@ -195,7 +216,7 @@ def announce(settings: Settings, address: Address, admin: Address | None) -> Non
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end on the fastest event loop there is."""
     try:
-        import uvloop  # noqa: PLC0415 - not on every platform
+        import uvloop
     except ImportError:
         asyncio.run(main)
     else:

@@ -127,6 +127,11 @@ def serve_command(**flags: Any) -> None:
         run_loop(main)
     except TableError as error:
         _stop(_problems(error), _USAGE)
+    except ModuleNotFoundError as error:
+        if not settings.otel:
+            raise
+        missing = f"{error.name} is missing; install discreet-proxy[otel]"
+        _stop(f"discreet cannot start:\n  --otel: {missing}", _USAGE)
     except OSError as error:
         _stop(f"discreet cannot start:\n  --listen or --admin: {error.strerror}", _USAGE)
 

@@ -161,6 +161,11 @@ class Settings(BaseModel):
         description="A bearer token that the admin port asks for, except for health.",
         json_schema_extra={"metavar": "TOKEN"},
     )
+    otel: bool = Field(
+        default=False,
+        description="true sends spans and metrics by OTLP; needs the extra `otel`.",
+        json_schema_extra={"metavar": "true|false"},
+    )
     log_format: LogFormat = Field(
         default="json", description="json for machines, console for people."
     )

@@ -27,7 +27,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from proxy.app import announce, reloading_tables, run_loop, serve_worker, watching
+from proxy.app import announce, reload_on_hangup, reloading_tables, run_loop, serve_worker, watching
 from proxy.core.table_file import load_checked
 from proxy.operate.incidents import Entry
 from proxy.operate.log import StructuredLog
@@ -138,13 +138,9 @@ async def supervise(settings: Settings) -> None:
             port = admin_port(*settings.admin, office, settings.token(), settings.limits())
             admin = Address(*await stack.enter_async_context(port))
 
-        def reload() -> None:
-            tables.reload()
-            send(signal.SIGHUP)
-
         loop.add_signal_handler(signal.SIGTERM, stop)
         loop.add_signal_handler(signal.SIGINT, stop)
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        reload_on_hangup(tables, lambda: send(signal.SIGHUP))
         async with asyncio.TaskGroup() as group:
             for number, worker in enumerate(workers):
                 group.create_task(_keep(worker, number, log, stopping))

@@ -68,7 +68,7 @@ FIELD_NAMES: Final = frozenset(
     timeout_ms timestamp_granularities token tool_call_id tool_calls tool_choice tools
     top_k top_logprobs top_p truncation type url user user_location value variables
     vector_store_ids verbosity version voice web_search_options
-    """.split()  # noqa: SIM905 - 150 quoted words are harder to read
+    """.split()  # noqa: SIM905 - a hundred quoted words are harder to read
 )
 
 # types/responses/response_stream_event.py. An event of any other type may pass too, when it
@@ -110,5 +110,5 @@ RESPONSE_EVENTS: Final = frozenset(
     response.shell_call_output_content.delta response.shell_call_output_content.done
     response.web_search_call.completed response.web_search_call.in_progress
     response.web_search_call.searching
-    """.split()  # noqa: SIM905 - as above
+    """.split()  # noqa: SIM905 - a hundred quoted words are harder to read
 )

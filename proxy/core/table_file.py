@@ -28,7 +28,8 @@ def load(path: Path | None = None) -> Table:
 
     Raises TableError with every problem.
     """
-    path = path or shipped_file()
+    if path is None:
+        return _shipped()
     if not path.is_dir():
         return parse(_read(path), str(path))
     # The first file's rules are tried first, so it is built last, on all that follow it.
@@ -79,7 +80,8 @@ def parse(data: bytes, file: str, below: Table | None = None) -> Table:
 @lru_cache(maxsize=1)
 def _shipped() -> Table:
     """Return the shipped table, which does not change while a process runs."""
-    return load()
+    file = shipped_file()
+    return parse(_read(file), str(file))
 
 
 def load_checked(path: Path | None = None) -> Table:

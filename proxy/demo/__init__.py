@@ -78,7 +78,7 @@ async def play_all(log: TextIO) -> AsyncIterator[Outcome]:
 
 
 async def _serve() -> int:
-    from proxy.demo.provider import until_stopped  # noqa: PLC0415  # as below
+    from proxy.demo.provider import until_stopped  # as below
 
     async with _both("console", sys.stderr) as (provider, proxy):
         View().serving(proxy, provider)
@@ -90,7 +90,7 @@ async def _serve() -> int:
 async def _both(form: LogFormat, log: TextIO) -> AsyncIterator[tuple[str, str]]:
     """Start both servers on free ports; give their URLs, the provider's first."""
     # Not at the top: `python -m proxy.demo.provider` runs this module first.
-    from proxy.demo.provider import providing  # noqa: PLC0415
+    from proxy.demo.provider import providing
 
     async with providing() as provider:
         settings = Settings.model_construct(  # reads no environment

@@ -10,20 +10,19 @@ import re
 from typing import Final
 
 _MASK: Final = "***"
+# What stands before a secret stays; `keep` is that part.
 _SECRETS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"(?<=://)[^\s/@:]{1,200}:[^\s/@]{1,200}(?=@)",  # basic auth in a URL
-        r"(?<=bearer )[\w.~+/*-]{4,}=*",
-        r"(?<=basic )[\w+/]{8,}=*",
-        r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|sess|key|ghp|glpat|r8|pplx|fw|csk|tgp)[-_][\w*.-]{4,}",
-        r"\bAIza[\w*-]{10,}",
-        r"\bA(?:KIA|SIA)[A-Z0-9]{8,}",
-        r"\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*",  # a JWT
-        r"(?<=cookie: )[^\r\n]+",
-        r"(?<=api[_-]key[\"'=: ])[\"' ]{0,2}[\w*.-]{6,}",
-        r"(?<=api key: )[\w*.-]{4,}",
-        r"(?<=api key provided: )[\w*.-]{4,}",
+        r"(?P<keep>://)[^\s/@:]{1,200}:[^\s/@]{1,200}(?=@)",  # basic auth in a URL
+        r"(?P<keep>\b(?:bearer|basic)\s{1,3})[\w.~+/*-]{4,}=*",
+        r"(?P<keep>\b(?:set-)?cookie[\"']?\s{0,3}[:=]\s{0,3})[^\r\n]+",
+        r"(?P<keep>\b(?:api[ _-]?key|access[ _-]?key|key|token|secret|passw(?:or)?d|authorization)"
+        r"(?: provided| is)?[\"']?\s{0,3}[:=]\s{0,3}[\"']?)[\w.~+/*-]{6,}",
+        r"(?P<keep>)\b(?:sk|pk|rk|gsk|xai|hf|nvapi|sess|key|ghp|glpat|r8|pplx|fw|csk|tgp)[-_][\w*.-]{4,}",
+        r"(?P<keep>)\bAIza[\w*-]{10,}",
+        r"(?P<keep>)\bA(?:KIA|SIA)[A-Z0-9]{8,}",
+        r"(?P<keep>)\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*",  # a JWT
     )
 )
 # What would break a line, hide text or move a terminal's cursor.
@@ -33,7 +32,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 def mask(text: str) -> str:
     """Replace what looks like a secret."""
     for pattern in _SECRETS:
-        text = pattern.sub(_MASK, text)
+        text = pattern.sub(rf"\g<keep>{_MASK}", text)
     return text
 
 

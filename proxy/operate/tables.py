@@ -6,6 +6,7 @@ but is told of. An exchange keeps the table that it began with.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -36,10 +37,13 @@ class Tables:
         self.version = 1
         self.refused: list[str] = []
 
-    def reload(self) -> bool:
-        """Read the table again; keep the old one if the new one is not proven."""
+    async def reload(self) -> bool:
+        """Read the table again; keep the old one if the new one is not proven.
+
+        It is read and proven in a thread, because no stream may wait for that.
+        """
         try:
-            table = load_checked(self.path)
+            table = await asyncio.to_thread(load_checked, self.path)
         except TableError as error:
             self.refused = [str(problem) for problem in error.problems]
             self._said(self.refused)
@@ -56,7 +60,7 @@ class Tables:
         if self.path is None:
             return
         async for _ in _changes(self.path):
-            self.reload()
+            await self.reload()
 
 
 async def _changes(path: Path) -> AsyncIterator[None]:

@@ -72,15 +72,16 @@ class AdminPort:
             return _text(401, "this port asks for a bearer token\n")
         match request.path:
             case "/metrics":
-                figures = await asyncio.get_running_loop().run_in_executor(None, office.figures)
+                figures = await asyncio.to_thread(office.figures)
                 return web.Response(body=figures, headers={"Content-Type": _METRICS_TYPE})
             case "/status":
                 return _json(office.status())
             case "/history":
                 return _json(office.history())
             case "/incidents":
-                entries = office.incidents
-                return _json({"incidents": entries.latest(), "unmapped": entries.unmapped()})
+                # Suggestions are proven when they are asked for, and no stream may wait for it.
+                unmapped = await asyncio.to_thread(office.incidents.unmapped)
+                return _json({"incidents": office.incidents.latest(), "unmapped": unmapped})
             case "/table":
                 return _json(office.table())
             case "/events":
