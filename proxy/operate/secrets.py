@@ -10,6 +10,11 @@ import re
 from typing import Final
 
 _MASK: Final = "***"
+# A key beside its name, in JSON, in JSON inside a string, in a header or in a query.
+_NAMED: Final = (
+    r"(?P<keep>\b(?:api[ _-]?key|access[ _-]?key|key|token|secret|passw(?:or)?d|authorization)"
+    r"(?: provided| is)?\\?[\"']?\s{0,3}[:=]\s{0,3}\\?[\"']?)[\w.~+/*-]{6,}"
+)
 # What stands before a secret stays; `keep` is that part.
 _SECRETS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -17,8 +22,7 @@ _SECRETS: Final = tuple(
         r"(?P<keep>://)[^\s/@:]{1,200}:[^\s/@]{1,200}(?=@)",  # basic auth in a URL
         r"(?P<keep>\b(?:bearer|basic)\s{1,3})[\w.~+/*-]{4,}=*",
         r"(?P<keep>\b(?:set-)?cookie[\"']?\s{0,3}[:=]\s{0,3})[^\r\n]+",
-        r"(?P<keep>\b(?:api[ _-]?key|access[ _-]?key|key|token|secret|passw(?:or)?d|authorization)"
-        r"(?: provided| is)?[\"']?\s{0,3}[:=]\s{0,3}[\"']?)[\w.~+/*-]{6,}",
+        _NAMED,
         r"(?P<keep>)\b(?:sk|pk|rk|gsk|xai|hf|nvapi|sess|key|ghp|glpat|r8|pplx|fw|csk|tgp)[-_][\w*.-]{4,}",
         r"(?P<keep>)\bAIza[\w*-]{10,}",
         r"(?P<keep>)\bA(?:KIA|SIA)[A-Z0-9]{8,}",
