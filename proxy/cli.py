@@ -25,9 +25,9 @@ from proxy.core.table import Table
 from proxy.core.table_check import check as find_problems
 from proxy.core.table_file import load, load_checked
 from proxy.explain import Explained, Explainer, describe, list_incidents
+from proxy.operate.review import compare, logged_error, read_incidents
 from proxy.operate.secrets import one_line
 from proxy.remote import NotReachedError, ask
-from proxy.review import compare, logged_error, read_incidents
 from proxy.settings import Settings, SettingsError, flag_of, read_settings, variable_of
 
 _CHECK_FAILED: Final = 1

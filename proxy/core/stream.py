@@ -63,13 +63,13 @@ class StreamSanitizer:
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets for `chunk`."""
         if not self.content_seen or b"\r" in chunk:
-            return self._note(self._feed(chunk))
+            return self._feed(chunk)
         out: list[bytes] = []
         start, length = 0, len(chunk)
         while start < length and not self.closed:
             if self._decoder.between_events and not self.ended:
                 end = self._plain_until(chunk, start)
-                out.append(chunk[start:end])
+                out.append(self._noted(chunk[start:end]))
                 if end == length:
                     break
                 start = end
@@ -77,12 +77,11 @@ class StreamSanitizer:
             end = end_of_block(chunk, start)
             out.append(self._feed(chunk[start:end]))
             start = end
-        return self._note(out[0] if len(out) == 1 else b"".join(out))
+        return out[0] if len(out) == 1 else b"".join(out)
 
-    def _note(self, out: bytes) -> bytes:
-        if self.reply is None and out:
-            self._before_failure = out
-        return out
+    def _noted(self, written: bytes) -> bytes:
+        self._before_failure = written or self._before_failure
+        return written
 
     def _plain_until(self, chunk: bytes, start: int) -> int:
         """Return where the events end that pass as they are, from `start`.
@@ -118,10 +117,12 @@ class StreamSanitizer:
             events = self._decoder.feed(chunk)
         except EventTooLargeError as error:
             self._write(error.events, out)
+            self._noted(b"".join(out))
             out.append(self.fail(Failure.EVENT_TOO_LARGE))
         else:
             self._write(events, out)
-        return b"".join(out)
+        written = b"".join(out)
+        return self._noted(written) if self.reply is None else written
 
     def close(self) -> bytes:
         """Return what the client gets when the upstream ended the stream cleanly."""
@@ -156,7 +157,7 @@ class StreamSanitizer:
 
     def last_events(self) -> tuple[str, ...]:
         """Return the types of the last events that were written before the failure."""
-        events = Decoder(self._max_event).feed(self._before_failure[-_TAIL:])
+        events = Decoder(_TAIL).feed(self._before_failure[-_TAIL:])
         return tuple(map(_kind_of, events[-_SHOWN:]))
 
     def _fail(self, error: UpstreamError) -> bytes:
@@ -178,6 +179,7 @@ class StreamSanitizer:
                 out.append(encode(event.data or b"", event.name))
                 continue
             if isinstance(verdict, UpstreamError):
+                self._noted(b"".join(out))
                 out.append(self._fail(verdict))
                 return
             if verdict is Mark.DROP:

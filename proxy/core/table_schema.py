@@ -224,7 +224,7 @@ def _leave_out(loc: Place, value: dict[Any, Any], broken_replies: set[str]) -> N
     elif len(loc) > 1 and isinstance(part, dict):
         part.pop(loc[1], None)
         broken_replies.add(str(loc[1]))
-    elif loc:
+    else:
         value.pop(loc[0], None)
 
 

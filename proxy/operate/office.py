@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from proxy.core.table import Table
 from proxy.operate.incidents import Entry, Incidents
+from proxy.operate.review import logged_error
 from proxy.operate.tables import Tables, named
 
 _MINUTES: Final = 60
@@ -49,7 +50,7 @@ class Office:
         counts = self._minutes.setdefault(minute, Counter())
         counts[f"reply:{entry['reply']}"] += 1
         counts[f"rule:{entry['rule'] or '(default)'}"] += 1
-        while len(self._minutes) > _MINUTES:
+        while next(iter(self._minutes)) <= minute - _MINUTES:
             self._minutes.popitem(last=False)
 
     def status(self) -> dict[str, Any]:
@@ -73,6 +74,16 @@ class Office:
             found[kind][word] = [self._minutes.get(m, Counter())[name] for m in minutes]
         return found
 
+    def unmapped(self) -> list[Entry]:
+        """Return what no rule matched, and which rule of the table in force does, if any."""
+        groups = self.incidents.unmapped()
+        table = self.tables.table
+        for group in groups:
+            logged = logged_error(group["example"], table)
+            rule = table.resolve(logged.error, logged.context).rule
+            group["now"] = rule.name if rule else None
+        return groups
+
     def table(self) -> dict[str, Any]:
         """Return the table in force, with how often each rule was hit since the start."""
         table: Table = self.tables.table
@@ -91,6 +102,7 @@ class Office:
     def _table_state(self) -> dict[str, Any]:
         return {
             "file": named(self.tables.path),
+            "shipped": self.tables.path is None,
             "version": self.tables.version,
             "loaded_at": round(self.tables.loaded_at, 3),
             "refused": self.tables.refused,

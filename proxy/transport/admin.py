@@ -80,7 +80,7 @@ class AdminPort:
                 return _json(office.history())
             case "/incidents":
                 # Suggestions are proven when they are asked for, and no stream may wait for it.
-                unmapped = await asyncio.to_thread(office.incidents.unmapped)
+                unmapped = await asyncio.to_thread(office.unmapped)
                 return _json({"incidents": office.incidents.latest(), "unmapped": unmapped})
             case "/table":
                 return _json(office.table())

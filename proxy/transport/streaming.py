@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -23,6 +24,9 @@ from proxy.transport.encoding import Decompressor, EncodingError
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
 from proxy.transport.upstream import Answer, UpstreamFailureError
+
+# Seconds for a client that reads slowly to take the ending; the drain's own last words are 2.
+_LAST_WORDS: Final = 2.0
 
 
 class ClientStream:
@@ -122,20 +126,46 @@ async def relay_stream(
         try:
             async with asyncio.timeout(wait):
                 out = await source.read()
+                # A stream that is open and goes on waits for nothing new: one timer will do.
+                while client.is_open and source.goes_on and not limits.keep_alive:
+                    await client.write(out)
+                    out = await source.read()
         except TimeoutError:
             if sanitizer.ended:
                 break
-            if waits.stream_is_over():
-                out = sanitizer.fail(Failure.TOO_LONG)
-            else:
+            if not waits.stream_is_over():
                 out = ENCODED_KEEP_ALIVE if client.is_open else b""
+                continue
+            out = sanitizer.fail(Failure.TOO_LONG)
         except asyncio.CancelledError:
             out = sanitizer.fail(exchange.ordered_failure())
+        else:
+            continue
+        if client.is_open or sanitizer.content_seen:
+            return await _last_words(exchange, client, out, answer)
     # The upstream first: whatever it still generates, nobody reads.
     answer.close()
     if sanitizer.reply is not None:
         record.ending = "failed"
     return await client.end()
+
+
+async def _last_words(
+    exchange: Exchange, client: ClientStream, ending: bytes, answer: Answer
+) -> web.StreamResponse:
+    """Write the ending of a stream whose time is over, to a client that may not be reading."""
+    answer.close()
+    exchange.record.ending = "failed"
+    try:
+        async with asyncio.timeout(_LAST_WORDS):
+            if not client.is_open:
+                await client.open()
+            await client.write(ending)
+            return await client.end()
+    except TimeoutError:
+        if exchange.request.transport is not None:
+            exchange.request.transport.abort()
+        raise ConnectionError from None
 
 
 class Source:
@@ -160,6 +190,11 @@ class Source:
         self._first = first
         self._parts: Iterator[bytes] | None = None  # of the last piece, still to be dealt with
         self.sanitizer = sanitizer
+
+    @property
+    def goes_on(self) -> bool:
+        """Tell whether the stream is in its midst: neither failed nor completed."""
+        return not (self.sanitizer.closed or self.sanitizer.ended)
 
     def note(self, record: Record) -> None:
         """Note how far the stream has come."""

@@ -36,20 +36,14 @@ def read_resource(value: object, ledger: Ledger) -> BodyVerdict:
     return Ordinary(write_json(value) if clean(value, ledger) else None)
 
 
-def read_response(value: object, ledger: Ledger, *, created_now: bool) -> BodyVerdict:
-    """Judge a response object.
-
-    created_now: this answer made it, so that a failed one is the request's own failure; one
-    that was only looked up failed long ago, and the look-up went well.
-    """
+def read_response(value: object, ledger: Ledger) -> BodyVerdict:
+    """Judge the answer to a request for a response: one that failed is the request's failure."""
     reader = ledger.reader
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
-        if created_now:
-            marked = isinstance(value, dict) and has_error_mark(value, reader)
-            failure = None if marked else Failure.MALFORMED_BODY
-            return reader.read(value, Origin.BODY, failure=failure)
-        return read_resource(value, ledger)
-    if created_now and (is_error(value.get("error")) or value.get("status") == "failed"):
+        marked = isinstance(value, dict) and has_error_mark(value, reader)
+        failure = None if marked else Failure.MALFORMED_BODY
+        return reader.read(value, Origin.BODY, failure=failure)
+    if is_error(value.get("error")) or value.get("status") == "failed":
         return reader.read(value.get("error") or {}, Origin.BODY)
     return Ordinary(write_json(value) if clean(value, ledger) else None)
 

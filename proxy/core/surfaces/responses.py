@@ -239,7 +239,7 @@ class ResponsesSurface:
         """An answer to `POST /responses` is a response object; below it lie resources."""
         last = target.path.rstrip("/").rsplit("/", 1)[-1]
         if target.method == "POST" and last == "responses":
-            return read_response(value, ledger, created_now=True)
+            return read_response(value, ledger)
         return read_resource(value, ledger)
 
     def error_body(self, reply: Reply) -> bytes:
