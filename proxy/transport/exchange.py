@@ -23,11 +23,22 @@ if TYPE_CHECKING:
 class Exchange:
     """A request's state. An exchange keeps the table that it began with, in its ledger.
 
+    upstream_host: what a success must not name.
     ordered: the failure that the proxy itself wants this exchange to end with, if any.
     begun: bytes of an answer are on their way to the client; no other answer can be given.
     """
 
-    __slots__ = ("begun", "ledger", "ordered", "record", "request", "surface", "target", "task")
+    __slots__ = (
+        "_upstream_host",
+        "begun",
+        "ledger",
+        "ordered",
+        "record",
+        "request",
+        "surface",
+        "target",
+        "task",
+    )
 
     def __init__(
         self,
@@ -36,12 +47,14 @@ class Exchange:
         target: Target,
         ledger: Ledger,
         record: Record,
+        upstream_host: str,
     ) -> None:
         self.request = request
         self.surface = surface
         self.target = target
         self.ledger = ledger
         self.record = record
+        self._upstream_host = upstream_host
         self.task = asyncio.current_task()
         self.ordered: Failure | None = None
         self.begun = False
@@ -80,14 +93,12 @@ class Exchange:
             headers=headers.of_error(reply, answer.headers if answer else None),
         )
 
-    def success_headers(
-        self, answer: Answer, upstream_host: str, *, decoded: bool
-    ) -> CIMultiDict[str]:
+    def success_headers(self, answer: Answer, *, decoded: bool) -> CIMultiDict[str]:
         """Return the headers of an answer that passes."""
         self.record.status_out = answer.status
         return headers.to_client(
             answer.headers,
-            upstream_host=upstream_host,
+            upstream_host=self._upstream_host,
             reference=self.record.reference,
             decoded=decoded,
         )

@@ -15,19 +15,17 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final, NoReturn
+from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import hdrs, web
-from yarl import URL
 
-from proxy.core.errors import Credentials, Origin, UpstreamError
+from proxy.core.errors import Credentials, Origin
 from proxy.core.evidence import MAX_RAW
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
-from proxy.core.jsontext import parse_json
 from proxy.core.stream import StreamSanitizer
 from proxy.core.surfaces import surface_of
 from proxy.core.surfaces.surface import Target
@@ -35,6 +33,15 @@ from proxy.core.table import Context, Table
 from proxy.operate.observer import Observer
 from proxy.operate.record import Record
 from proxy.transport import headers
+from proxy.transport.bodies import (
+    first_part,
+    is_json,
+    is_opaque,
+    relay_bytes,
+    relay_error,
+    relay_head,
+    relay_json,
+)
 from proxy.transport.body import RequestBody
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
@@ -50,8 +57,6 @@ _CLOSING: Final = frozenset(
     {Failure.OVERLOADED, Failure.REQUEST_TOO_LARGE, Failure.REQUEST_TIMEOUT, Failure.UPGRADE}
 )
 _EVENT_STREAM: Final = "text/event-stream"
-# With `response_format: text` these answer in plain text; no other POST does.
-_ANSWER_IN_TEXT: Final = ("/audio/transcriptions", "/audio/translations")
 _STREAM_BEGINS: Final = (b"data:", b"event:", b":", b"id:", b"retry:")
 
 
@@ -144,7 +149,7 @@ class Relay:
             traceparent=request.headers.get("traceparent", ""),
         )
         ledger = Ledger(self._table(), context, int(time.time()))
-        return Exchange(request, surface, target, ledger, record)
+        return Exchange(request, surface, target, ledger, record, self._upstream.host)
 
     def _close(self, exchange: Exchange) -> None:
         exchange.record.ended_after = exchange.record.elapsed()
@@ -225,140 +230,31 @@ class Relay:
 
     async def _relay(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
         """Decide by what came."""
+        limits = self._limits
         if answer.status == 304 and _is_conditional(exchange.request):
-            return self._pass_head(exchange, answer)
+            return relay_head(exchange, answer)
         if answer.status >= 300:
-            return await self._http_error(exchange, answer)
+            return await relay_error(exchange, answer, limits)
         if exchange.target.method == "HEAD" or answer.status == 204:
-            return self._pass_head(exchange, answer)
-        if _is_opaque(exchange, answer.content_type):
-            return await self._pass_bytes(exchange, answer)
+            return relay_head(exchange, answer)
+        if is_opaque(exchange, answer.content_type):
+            return await relay_bytes(exchange, answer)
         decoder = decompressor(answer.headers.get(hdrs.CONTENT_ENCODING, ""))
         if answer.content_type == _EVENT_STREAM:
             return await self._stream(exchange, answer, decoder, b"")
-        if _is_json(answer.content_type):
-            return await self._json(exchange, answer, decoder, b"")
-        return await self._sniff(exchange, answer, decoder)
-
-    # The ways
-
-    async def _http_error(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
-        if answer.status < 400:
-            error = UpstreamError(
-                origin=Origin.PROXY, failure=Failure.REDIRECT, status=answer.status
-            )
-            return exchange.reply(error, answer)
-        body = await self._error_body(answer)
-        error = exchange.ledger.reader.read_http(
-            answer.status, body, retry_after=headers.retry_after_of(answer.headers, time.time())
-        )
-        return exchange.reply(error, answer)
-
-    async def _error_body(self, answer: Answer) -> bytes:
-        """Read what can be read of an error: a status alone is evidence enough."""
-        body = bytearray()
-        try:
-            decoder = decompressor(answer.headers.get(hdrs.CONTENT_ENCODING, ""))
-            async with asyncio.timeout(self._limits.error_body_time):
-                async for part in _parts(answer, decoder):
-                    body += part
-                    if len(body) > self._limits.error_body:
-                        break
-        except (UpstreamFailureError, EncodingError, TimeoutError):
-            pass
-        return bytes(body[: self._limits.error_body])
-
-    async def _json(
-        self, exchange: Exchange, answer: Answer, decoder: Decompressor, begun: bytes
-    ) -> web.StreamResponse:
-        body = await self._whole(answer, decoder, begun)
-        value = parse_json(body)
-        if value is None and body.strip() not in (b"null", b""):
-            error = exchange.ledger.reader.read_bytes(
-                body, Origin.PROXY, failure=Failure.MALFORMED_BODY
-            )
-            return exchange.reply(error, answer)
-        verdict = exchange.surface.read_body(value, exchange.ledger, exchange.target)
-        if isinstance(verdict, UpstreamError):
-            delay = headers.retry_after_of(answer.headers, time.time())
-            if verdict.retry_after is None and delay is not None:
-                verdict = replace(verdict, retry_after=delay)
-            return exchange.reply(replace(verdict, raw=body[:MAX_RAW]), answer)
-        out = body if verdict.body is None else verdict.body
-        exchange.record.bytes_out = len(out)
-        passed = exchange.success_headers(answer, self._upstream.host, decoded=True)
-        return web.Response(status=answer.status, body=out, headers=passed)
-
-    async def _whole(self, answer: Answer, decoder: Decompressor, begun: bytes) -> bytes:
-        pieces = [begun]
-        size = len(begun)
-        async for part in _parts(answer, decoder):
-            size += len(part)
-            if size > self._limits.body:
-                raise UpstreamFailureError(
-                    Failure.BODY_TOO_LARGE, f"more than {self._limits.body} bytes"
-                )
-            pieces.append(part)
-        return b"".join(pieces)
-
-    async def _sniff(
-        self, exchange: Exchange, answer: Answer, decoder: Decompressor
-    ) -> web.StreamResponse:
-        """Where JSON or events were due, believe the first bytes more than the content type."""
-        begun = b""
-        while not begun.strip():
-            piece = await answer.read()
-            if not piece:
-                break
-            for part in decoder.feed(piece):
-                begun += part
-                if len(begun) > self._limits.error_body:  # white space without end
-                    raise UpstreamFailureError(Failure.BODY_TOO_LARGE, "nothing but white space")
+        if is_json(answer.content_type):
+            return await relay_json(exchange, answer, decoder, b"", limits)
+        # JSON or events were due: believe the first bytes more than the content type.
+        begun = await first_part(answer, decoder, limits)
         start = begun.lstrip(b"\xef\xbb\xbf \t\r\n")
         if start.startswith((b"{", b"[")):
-            return await self._json(exchange, answer, decoder, begun)
+            return await relay_json(exchange, answer, decoder, begun, limits)
         if start.startswith(_STREAM_BEGINS):
             return await self._stream(exchange, answer, decoder, begun)
-        error = exchange.ledger.reader.read_bytes(
-            begun[:MAX_RAW], Origin.PROXY, failure=Failure.CONTENT_TYPE, status=answer.status
-        )
+        failure, status = Failure.CONTENT_TYPE, answer.status
+        reader = exchange.ledger.reader
+        error = reader.read_bytes(begun[:MAX_RAW], Origin.PROXY, failure=failure, status=status)
         return exchange.reply(error, answer)
-
-    async def _pass_bytes(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
-        """Pass what is not JSON and no event stream: audio, a file's content."""
-        passed = exchange.success_headers(answer, self._upstream.host, decoded=False)
-        response = web.StreamResponse(status=answer.status, headers=passed)
-        if length := answer.headers.get(hdrs.CONTENT_LENGTH):
-            response.headers[hdrs.CONTENT_LENGTH] = length
-        exchange.begun = True
-        await response.prepare(exchange.request)
-        try:
-            async for piece in answer.pieces():
-                exchange.record.bytes_out += len(piece)
-                await response.write(piece)
-        except UpstreamFailureError as error:
-            exchange.record.detail = error.detail
-            self._break_off(exchange, error.failure)
-        except asyncio.CancelledError:
-            self._break_off(exchange, exchange.ordered_failure())
-        await response.write_eof()
-        return response
-
-    def _break_off(self, exchange: Exchange, failure: Failure) -> NoReturn:
-        """End what has no way to say that it failed, such as an audio file: a broken transfer."""
-        exchange.record.ending = "failed"
-        exchange.ledger.answer(UpstreamError(origin=Origin.PROXY, failure=failure))
-        if exchange.request.transport is not None:
-            exchange.request.transport.abort()
-        raise ConnectionError
-
-    def _pass_head(self, exchange: Exchange, answer: Answer) -> web.StreamResponse:
-        passed = exchange.success_headers(answer, self._upstream.host, decoded=False)
-        response = web.Response(status=answer.status, headers=passed)
-        length = answer.headers.get(hdrs.CONTENT_LENGTH)
-        if exchange.target.method == "HEAD" and length:
-            response.headers[hdrs.CONTENT_LENGTH] = length
-        return response
 
     async def _stream(
         self, exchange: Exchange, answer: Answer, decoder: Decompressor, first: bytes
@@ -366,7 +262,7 @@ class Relay:
         stream = exchange.surface.open(exchange.ledger, exchange.target)
         sanitizer = StreamSanitizer(stream, exchange.ledger, self._limits.event)
         source = Source(answer, decoder, sanitizer, self._observer, exchange, first)
-        passed = exchange.success_headers(answer, self._upstream.host, decoded=True)
+        passed = exchange.success_headers(answer, decoded=True)
         client = ClientStream(exchange, answer.status, passed)
         return await relay_stream(exchange, answer, client, source, self._limits)
 
@@ -374,41 +270,6 @@ class Relay:
 def new_reference() -> str:
     """Make a reference: 80 random bits, in letters and digits that can be read aloud."""
     return base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
-
-
-def upstream_url(url: str) -> URL:
-    """Return the upstream's URL. Raises ValueError with a sentence for the operator."""
-    parsed = URL(url)
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        msg = "it needs a scheme and a host, such as https://api.example.com"
-        raise ValueError(msg)
-    if parsed.query_string or parsed.fragment or parsed.user or parsed.password:
-        msg = "it may have a scheme, a host, a port and a path, and nothing else"
-        raise ValueError(msg)
-    return parsed
-
-
-async def _parts(answer: Answer, decoder: Decompressor) -> AsyncIterator[bytes]:
-    """Yield an answer's body, decoded, in parts of bounded size."""
-    async for piece in answer.pieces():
-        for part in decoder.feed(piece):
-            yield part
-
-
-def _is_json(content_type: str) -> bool:
-    return content_type == "application/json" or content_type.endswith("+json")
-
-
-def _is_opaque(exchange: Exchange, content_type: str) -> bool:
-    """Tell whether the body is neither JSON nor events, and rightly so."""
-    path = exchange.target.path.rstrip("/")
-    if path.endswith("/content"):
-        return True
-    if exchange.surface.name != "other" or _is_json(content_type):
-        return False
-    if content_type == "text/plain":
-        return exchange.target.method != "POST" or path.endswith(_ANSWER_IN_TEXT)
-    return content_type not in ("", _EVENT_STREAM, "text/html", "application/xhtml+xml")
 
 
 def _is_conditional(request: web.BaseRequest) -> bool:
