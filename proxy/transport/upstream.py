@@ -143,6 +143,9 @@ class Upstream:
         except Exception as error:
             if body is not None and body.failure is not None:
                 raise UpstreamFailureError(body.failure, _words(error)) from error
+            if self._origin.scheme == "https" and _is_reset(error):
+                # Connected, but not yet open: it broke in the handshake.
+                raise UpstreamFailureError(Failure.TLS, _words(error)) from error
             raise _translate(error, answered=False) from error
         return Answer(response, self._limits.idle)
 
@@ -189,6 +192,12 @@ def _translate(error: Exception, *, answered: bool) -> UpstreamFailureError:
         if isinstance(error, kind):
             return UpstreamFailureError(failure, _words(error))
     return UpstreamFailureError(Failure.INTERNAL, _words(error))
+
+
+def _is_reset(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, ConnectionResetError | BrokenPipeError
+    )
 
 
 def _words(error: BaseException) -> str:
