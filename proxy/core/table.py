@@ -139,6 +139,11 @@ class Rule:
     number: int
     place: str
 
+    @property
+    def by_status_only(self) -> bool:
+        """Tell whether this rule asks for nothing but a status: it matches what it knows not."""
+        return self.when == When(status=self.when.status)
+
     def match(
         self, error: UpstreamError, context: Context, known: frozenset[str]
     ) -> dict[str, str] | str:

@@ -53,6 +53,7 @@ def _entry(record: Record, incident: Incident, originals: Originals) -> Entry:
         "message": resolution.reply.message,
         "rule": rule.name if rule else None,
         "place": rule.place if rule else None,
+        "by_status_only": bool(rule and rule.by_status_only),
         "failure": error.failure.value if error.failure else None,
         "origin": error.origin.value,
         "provider": error.provider or None,
@@ -80,7 +81,7 @@ def _kept(text: str, originals: Originals) -> str:
 
 
 class Group:
-    """Unmapped errors that look alike."""
+    """Errors that look alike, and that no rule matched, or one that asks for a status only."""
 
     def __init__(self, entry: Entry) -> None:
         self.count = 0
@@ -122,7 +123,9 @@ class Incidents:
         self._entries.append(entry)
         rule = entry["rule"]
         self.hits[rule or "default"] = self.hits.get(rule or "default", 0) + 1
-        if rule is None:
+        said = entry["said"]
+        telling = said["code"] or said["type"] or said["message"]
+        if rule is None or (entry.get("by_status_only") and telling):
             self._group(entry)
         for listener in self.listen:
             listener(entry)

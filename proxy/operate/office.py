@@ -81,7 +81,7 @@ class Office:
         for group in groups:
             logged = logged_error(group["example"], table)
             rule = table.resolve(logged.error, logged.context).rule
-            group["now"] = rule.name if rule else None
+            group["now"] = rule.name if rule and not rule.by_status_only else None
         return groups
 
     def table(self) -> dict[str, Any]:

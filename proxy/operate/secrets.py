@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_MASK: Final = "***"
+MASK: Final = "***"
 # A key beside its name, in JSON, in JSON inside a string, in a header or in a query.
 _NAMED: Final = (
     r"(?P<keep>\b(?:api[ _-]?key|access[ _-]?key|key|token|secret|passw(?:or)?d|authorization)"
@@ -36,7 +36,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 def mask(text: str) -> str:
     """Replace what looks like a secret."""
     for pattern in _SECRETS:
-        text = pattern.sub(rf"\g<keep>{_MASK}", text)
+        text = pattern.sub(rf"\g<keep>{MASK}", text)
     return text
 
 

@@ -16,6 +16,7 @@ import yaml
 from proxy.core.evidence import squash
 from proxy.core.problem import TableError
 from proxy.core.table_file import parse
+from proxy.operate.secrets import MASK
 
 # Words that are written anew each time: numbers, ids, quoted names, paths, addresses.
 _VARIABLE: Final = re.compile(r"[\"'`][^\"'`]{0,200}[\"'`]|\S*[\d*@_/\\]\S*|https?://\S+")
@@ -62,10 +63,10 @@ def _conditions(said: Mapping[str, Any], failure: str | None) -> Iterator[dict[s
     if failure:
         yield {"failure": failure}
         return
-    if said["code"] and squash(said["code"]):
-        yield {"code": said["code"]}
-    if said["type"] and squash(said["type"]):
-        yield {"type": said["type"]}
+    for name in ("code", "type"):
+        word = said[name]
+        if squash(word) and MASK not in word:  # what was masked will not come so again
+            yield {name: word}
     pattern = _pattern(said["message"])
     if pattern:
         yield {"message": pattern}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -48,10 +49,12 @@ class AdminPort:
 
     token: what a request must bring as a bearer token; "" where none is asked for. Health is
         never asked for one, because orchestrators bring none.
+    on_loopback: the port is for this machine alone, so that it is asked by address.
     """
 
-    def __init__(self, office: Office, token: str) -> None:
+    def __init__(self, office: Office, token: str, *, on_loopback: bool) -> None:
         self._office = office
+        self._on_loopback = on_loopback
         self._token = token
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -69,7 +72,8 @@ class AdminPort:
                 page = _PAGE.read_text(encoding="utf-8")
                 return web.Response(text=page, content_type="text/html", headers=headers)
         if not self._is_allowed(request):
-            return _text(401, "this port asks for a bearer token\n")
+            asks = "this port asks for a bearer token\n"
+            return _text(401, asks if self._token else "ask by address, or set --admin-token\n")
         match request.path:
             case "/metrics":
                 figures = await asyncio.to_thread(office.figures)
@@ -96,11 +100,11 @@ class AdminPort:
 
     def _is_allowed(self, request: web.BaseRequest) -> bool:
         if not self._token:
-            return True
+            return not self._on_loopback or _is_address(request.host)
         given = request.headers.get(hdrs.AUTHORIZATION, "").removeprefix("Bearer ")
         # A browser's EventSource can send no header.
         given = given or request.rel_url.query.get("token", "")
-        return hmac.compare_digest(given.encode(), self._token.encode())
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token.encode())
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
         queue: asyncio.Queue[Entry] = asyncio.Queue(_QUEUE)
@@ -133,7 +137,8 @@ async def admin_port(
     host: str, port: int, office: Office, token: str, limits: Limits
 ) -> AsyncIterator[tuple[str, int]]:
     """Answer the operator until the block is left; yield the address."""
-    admin = AdminPort(office, token)
+    on_loopback = host == "localhost" or host.startswith("127.") or host == "::1"
+    admin = AdminPort(office, token, on_loopback=on_loopback)
     server = Server(admin, admin.refuse, limits)
     listener = await asyncio.get_running_loop().create_server(server, host, port)
     try:
@@ -141,6 +146,22 @@ async def admin_port(
     finally:
         listener.close()
         await server.shutdown(1.0)
+
+
+def _is_address(host: str) -> bool:
+    """Tell whether a Host is an IP address or localhost.
+
+    Any web page can make a browser ask a name that its owner lets resolve to 127.0.0.1 (DNS
+    rebinding); it cannot make it say another Host.
+    """
+    name = host.rpartition(":")[0] if host.count(":") == 1 else host
+    if name == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name.partition("]")[0].removeprefix("["))
+    except ValueError:
+        return False
+    return True
 
 
 def _text(status: int, text: str) -> web.Response:

@@ -42,8 +42,11 @@ _PRELUDE: Final = frozenset({"response.created", "response.queued", "response.in
 _END: Final = frozenset({"response.completed", "response.incomplete", "response.cancelled"})
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
 
+# What holds neither a response nor an item, and so nothing that could be an error.
 _PLAIN_NAMES: Final = {
-    kind: kind.encode() for kind in RESPONSE_EVENTS if kind not in {"error", *_MARKS}
+    kind: kind.encode()
+    for kind in RESPONSE_EVENTS
+    if kind not in {"error", "response.failed", *_MARKS} and "output_item" not in kind
 }
 
 # Unknown types that are no `response.` events: OpenAI's own heartbeat, and codex's.

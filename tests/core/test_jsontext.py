@@ -1,0 +1,59 @@
+"""JSON is read as leniently as clients read it, and always written."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from proxy.core.jsontext import parse_json, write_json
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'{"a":1}', {"a": 1}),
+        ('{"a":1}', {"a": 1}),
+        (b'"\\ud83d"', "\ud83d"),
+        (b"[-Infinity]", [-math.inf]),
+        (b"null", None),
+        (b"", None),
+        (b"not json", None),
+        (b"{'a':1}", None),
+        (b'{"a":1} ', {"a": 1}),
+        (b'{"a":1}{', None),
+        (b'"\xff"', None),
+        (b"[" * 100_000, None),
+    ],
+    ids=str,
+)
+def test_json_is_parsed_or_none(text: bytes | str, value: object) -> None:
+    assert parse_json(text) == value
+
+
+def test_an_endless_number_never_raises() -> None:
+    assert parse_json(b"9" * 5000) in (None, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": "ü"}, '{"a":"ü"}'.encode()),
+        ({"a": "\ud83d"}, b'{"a":"\\ud83d"}'),
+        ({"a": 2**70}, b'{"a":1180591620717411303424}'),
+    ],
+)
+def test_json_is_written_on_one_line(value: object, text: bytes) -> None:
+    assert write_json(value) == text
+
+
+@pytest.mark.parametrize("depth", [200, 300, 900])
+def test_what_is_nested_deeply_can_be_written(depth: int) -> None:
+    text = b"[" * depth + b"]" * depth
+    assert write_json(parse_json(text)) == text
+
+
+@pytest.mark.parametrize("depth", [990, 1000, 1020, 1024])
+def test_what_is_nested_absurdly_never_raises(depth: int) -> None:
+    text = b"[" * depth + b"]" * depth
+    assert write_json(parse_json(text)) in (text, b"null")
