@@ -325,8 +325,3 @@ def codes(
 ) -> None:
     """Print the reference for client developers, in Markdown."""
     typer.echo(reference(_table(mappings), SPEC))
-
-
-def main() -> None:
-    """Run the command."""
-    app()

@@ -58,6 +58,7 @@ def _entry(record: Record, incident: Incident, originals: Originals) -> Entry:
         "origin": error.origin.value,
         "provider": error.provider or None,
         "said": _said(said, originals),
+        "originals": originals,
         "original": _kept(error.raw.decode("utf-8", "replace")[:_MAX_RAW], originals),
         "last_events": list(record.last_events),
     }
@@ -94,8 +95,8 @@ class Group:
     def as_entry(self) -> Entry:
         """Return it as plain data."""
         if not self.asked:
-            self.asked = True
             self.suggestion = suggest_rule(self.example["said"], self.example["failure"])
+            self.asked = True
         suggested = self.suggestion
         return {
             "count": self.count,

@@ -67,7 +67,8 @@ class Office:
         """Return errors by reply and by rule for each of the last 60 minutes, oldest first."""
         last = int(time.time() // 60)
         minutes = range(last - _MINUTES + 1, last + 1)
-        names = {name for counts in self._minutes.values() for name in counts}
+        recent = [counts for minute, counts in self._minutes.items() if minute in minutes]
+        names = {name for counts in recent for name in counts}
         found: dict[str, dict[str, list[int]]] = {"reply": {}, "rule": {}}
         for name in sorted(names):
             kind, _, word = name.partition(":")

@@ -1,0 +1,199 @@
+"""Every manifest, unit and chart as the tools of its trade read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.tools import DEPLOY, documents, need, one, run
+
+pytestmark = pytest.mark.deploy
+
+CHART = DEPLOY / "helm" / "discreet"
+# The oldest with the sleep action on, and the newest that the validator knows.
+VERSIONS = ("1.30", "1.37")
+MODES = ("gateway", "sidecar")
+GATEWAY = {
+    *("ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy"),
+    *("PodDisruptionBudget", "Service", "ServiceAccount"),
+}
+SIDECAR = {"ConfigMap", "Deployment", "NetworkPolicy"}
+
+
+def rendered_by_kustomize(mode: str) -> str:
+    need("kubectl")
+    return run("kubectl", "kustomize", DEPLOY / "kubernetes" / "overlays" / mode).stdout
+
+
+def rendered_by_helm(mode: str, *words: str, ok: bool = True) -> str:
+    need("helm")
+    version = ("--kube-version", f"{VERSIONS[-1]}.0")
+    done = run("helm", "template", "shop", CHART, "--set", f"mode={mode}", *version, *words, ok=ok)
+    return done.stdout if ok else done.stderr
+
+
+def kubernetes_takes(manifests: str, folder: Path) -> None:
+    need("kubernetes-validate")
+    path = folder / "manifests.yaml"
+    path.write_text(manifests)
+    for version in VERSIONS:
+        run("kubernetes-validate", "--strict", "-k", version, path)
+
+
+RENDERED = {"kustomize": rendered_by_kustomize, "helm": rendered_by_helm}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tool", RENDERED)
+def test_kubernetes_takes_the_manifests(tool: str, mode: str, tmp_path: Path) -> None:
+    manifests = RENDERED[tool](mode)
+    kubernetes_takes(manifests, tmp_path)
+    kinds = {manifest["kind"] for manifest in documents(manifests)} - {"Pod"}
+    assert kinds == {"gateway": GATEWAY, "sidecar": SIDECAR}[mode]
+
+
+def test_kubernetes_refuses_a_misspelt_field(tmp_path: Path) -> None:
+    wrong = rendered_by_kustomize("sidecar").replace(
+        "restartPolicy: Always", "restartPolice: Always"
+    )
+    with pytest.raises(AssertionError, match="restartPolice"):
+        kubernetes_takes(wrong, tmp_path)
+
+
+def pod_of(manifests: str) -> dict[str, Any]:
+    pod: dict[str, Any] = one("Deployment", documents(manifests))["spec"]["template"]["spec"]
+    return pod
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tool", RENDERED)
+def test_no_container_has_more_than_the_restricted_standard_allows(tool: str, mode: str) -> None:
+    pod = pod_of(RENDERED[tool](mode))
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        allowed = pod["securityContext"] | container["securityContext"]
+        assert allowed["runAsNonRoot"] is True
+        assert allowed["readOnlyRootFilesystem"] is True
+        assert allowed["allowPrivilegeEscalation"] is False
+        assert allowed["capabilities"] == {"drop": ["ALL"]}
+        assert allowed["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("tool", RENDERED)
+def test_the_sidecar_starts_before_the_app_and_ends_after_it(tool: str) -> None:
+    (sidecar,) = pod_of(RENDERED[tool]("sidecar"))["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["startupProbe"]["httpGet"]["path"] == "/readyz"
+    listens = {each["name"]: each.get("value") for each in sidecar["env"]}["DISCREET_LISTEN"]
+    assert listens == "127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("tool", RENDERED)
+def test_clients_of_the_gateway_reach_nothing_else(tool: str) -> None:
+    policies = [
+        manifest["spec"]
+        for manifest in documents(RENDERED[tool]("gateway"))
+        if manifest["kind"] == "NetworkPolicy"
+    ]
+    (clients,) = (
+        each for each in policies if each["podSelector"] == {"matchLabels": {"discreet": "client"}}
+    )
+    assert clients["policyTypes"] == ["Egress"]
+    ports = [{port["port"] for port in rule["ports"]} for rule in clients["egress"]]
+    assert ports == [{53}, {8080}]
+    assert all("ipBlock" not in target for rule in clients["egress"] for target in rule["to"])
+
+
+def test_the_charts_grace_follows_from_its_drain() -> None:
+    words = ("--set", "drainTimeout=600", "--set", "preStopSeconds=15")
+    pod = pod_of(rendered_by_helm("gateway", *words))
+    assert pod["terminationGracePeriodSeconds"] > 600 + 15 + 3
+    (discreet,) = pod["containers"]
+    assert discreet["lifecycle"]["preStop"]["sleep"]["seconds"] == 15
+
+
+def test_the_charts_table_and_settings_arrive_as_they_are() -> None:
+    table = (
+        "version: 1\nrules:\n  - {name: a, when: {code: x}, reply: not_found, example: {code: x}}\n"
+    )
+    values = {"table": table, "settings": {"idle_timeout": 120, "workers": 1}}
+    words = [
+        word
+        for name, value in values.items()
+        for word in ("--set-json", f"{name}={json.dumps(value)}")
+    ]
+    found = {
+        manifest["metadata"]["name"]: manifest["data"]
+        for manifest in documents(rendered_by_helm("gateway", *words))
+        if manifest["kind"] == "ConfigMap"
+    }
+    assert found["shop-discreet-table"] == {"mappings.yaml": table}
+    assert found["shop-discreet-settings"]["DISCREET_IDLE_TIMEOUT"] == "120"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_chart_has_no_lint(mode: str) -> None:
+    need("helm")
+    run("helm", "lint", "--strict", CHART, "--set", f"mode={mode}", "--set", "secret=discreet")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "mode=both",
+        "upstream=api.openai.com",
+        "upstreams=https://api.openai.com",
+        "drainTimeout=soon",
+        "settings.admin_token=in-plain-sight",
+        "image.digest=latest",
+    ],
+)
+def test_the_chart_refuses_values_that_are_wrong(wrong: str) -> None:
+    said = rendered_by_helm("gateway", "--set", wrong, ok=False)
+    assert "values don't meet the specifications of the schema" in said
+
+
+def test_the_compose_file_is_one() -> None:
+    need("check-jsonschema")
+    schema = ("--builtin-schema", "vendor.compose-spec")
+    run("check-jsonschema", *schema, DEPLOY / "compose.yaml")
+
+
+def test_the_charts_schema_is_one() -> None:
+    need("check-jsonschema")
+    run("check-jsonschema", "--check-metaschema", CHART / "values.schema.json")
+
+
+def test_the_dockerfile_has_no_lint() -> None:
+    need("hadolint")
+    run("hadolint", DEPLOY / "Dockerfile")
+
+
+def test_prometheus_takes_its_files_and_the_alerts_pass_their_tests() -> None:
+    need("promtool")
+    folder = DEPLOY / "prometheus"
+    run("promtool", "check", "config", "prometheus.yml", cwd=folder)
+    run("promtool", "test", "rules", "alerts_test.yml", cwd=folder)
+
+
+def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
+    need("systemd-analyze")
+    unit = tmp_path / "discreet.service"
+    text = (DEPLOY / "systemd" / "discreet.service").read_text()
+    command = "ExecStart=/opt/discreet/bin/discreet serve"
+    assert command in text
+    unit.write_text(text.replace(command, "ExecStart=/bin/true"))
+    done = run("systemd-analyze", "verify", unit)
+    assert done.stdout + done.stderr == ""
+
+
+def test_the_unit_is_exposed_to_little() -> None:
+    need("systemd-analyze")
+    unit = DEPLOY / "systemd" / "discreet.service"
+    run("systemd-analyze", "security", "--offline=true", "--threshold=20", unit)
