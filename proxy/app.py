@@ -111,9 +111,9 @@ def reloading_tables(settings: Settings, table: Table, log: Log, metrics: Metric
         if metrics is not None:
             metrics.reloaded(took_effect=not refused)
         if refused:
-            log.say("the new table is refused, the old one stays", problems=refused)
+            log.say("the new table is refused, the old one stays", urgent=True, problems=refused)
         else:
-            log.say("the table is reloaded")
+            log.say("the table is reloaded", file=str(settings.mappings))
 
     return Tables(settings.mappings, table, said)
 

@@ -163,7 +163,8 @@ async def _keep(worker: Worker, number: int, log: StructuredLog, stopping: async
         code = await worker.ended()
         if stopping.is_set():
             return
-        log.say("a worker died and is started again", worker=number, exit_code=code)
+        what = "a worker died and is started again"
+        log.say(what, urgent=True, worker=number, exit_code=code)
         try:
             async with asyncio.timeout(worker.pause):
                 await stopping.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -12,7 +13,9 @@ from typing import get_args
 import pytest
 
 from proxy.core.surfaces.names import SURFACE_NAMES
+from proxy.core.table_file import load
 from proxy.core.table_schema import FileEntry, WhenEntry
+from proxy.explain import Explainer
 from proxy.settings import Settings, flag_of, variable_of
 
 ROOT = Path(__file__).parent.parent
@@ -69,6 +72,19 @@ def test_the_rule_in_the_readme_does_what_it_says(tmp_path: Path) -> None:
             assert '"code":"permission_denied"' in done.stdout
         ran += 1
     assert ran == 2
+
+
+def test_before_and_after_are_what_happens() -> None:
+    indented = re.findall(r"(?:^    .*\n|^\n)+", README.read_text(), re.MULTILINE)
+    before, after = (" ".join(one.split()) for one in indented if "data: " in one)
+    explained, client = Explainer(load(), "chat", "client").stream(before.encode())
+    assert explained is not None
+    said = json.loads(client.split(b"\n")[0].removeprefix(b"data: "))["error"]
+    shown = json.loads(after.removesuffix("data: [DONE]").removeprefix("data: "))["error"]
+    reference = re.compile(r"the reference \w+")
+    assert {k: reference.sub("", str(v)) for k, v in said.items()} == {
+        k: reference.sub("", str(v)) for k, v in shown.items()
+    }
 
 
 @pytest.mark.parametrize("name", WhenEntry.model_fields)

@@ -13,13 +13,17 @@ def check(table: Table) -> list[Problem]:
     the purpose of extending it, and no problem.
     """
     problems = []
-    for rule in table.rules:
+    places = {id(rule): place for place, rule in enumerate(table.rules)}
+    for place, rule in enumerate(table.rules):
         example = rule.example
         reached = table.resolve(example.error, example.context).rule
-        if reached is rule or (reached and _file_of(reached) != _file_of(rule)):
+        if reached is rule:
+            continue
+        taken_over = reached is not None and places[id(reached)] < place
+        if reached is not None and taken_over and _file_of(reached) != _file_of(rule):
             continue
         file, _, line = rule.place.rpartition(":")
-        if reached is None:
+        if reached is None or not taken_over:
             why = rule.match(example.error, example.context, table.words)
             what = f"the example of {rule.name!r} does not match its own rule: {why}"
             remedy = "Correct the example or the conditions."

@@ -259,7 +259,9 @@ def _explain(source: Source, value: object, error: dict[str, Any]) -> Problem:
         return source.problem(loc, f"{where} is {given!r}", f"{remedy}Allowed: {allowed}.")
     if kind == "value_error":
         return source.problem(
-            loc, f"{where}: {error['ctx']['error']}", "See the README on writing rules."
+            loc,
+            f"{where}: {error['ctx']['error']}",
+            "The README shows it under 'Add a rule in six lines'.",
         )
     if kind == "string_pattern_mismatch":
         pattern = error["ctx"]["pattern"]

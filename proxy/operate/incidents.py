@@ -95,7 +95,8 @@ class Group:
     def as_entry(self) -> Entry:
         """Return it as plain data."""
         if not self.asked:
-            self.suggestion = suggest_rule(self.example["said"], self.example["failure"])
+            example = self.example
+            self.suggestion = suggest_rule(example["said"], example["failure"], example["reply"])
             self.asked = True
         suggested = self.suggestion
         return {

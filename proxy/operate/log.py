@@ -25,8 +25,8 @@ class Log(Protocol):
     def exchange(self, record: Record) -> None:
         """Write an exchange's line."""
 
-    def say(self, event: str, **fields: object) -> None:
-        """Write a line about the proxy itself."""
+    def say(self, event: str, *, urgent: bool = False, **fields: object) -> None:
+        """Write a line about the proxy itself; `urgent` where somebody should read it."""
 
     def bug(self, event: str, reference: str) -> None:
         """Write the exception that is being handled, with its traceback."""
@@ -85,9 +85,10 @@ class StructuredLog:
         level = self._log.warning if record.incidents else self._log.info
         level("exchange", **shown)
 
-    def say(self, event: str, **fields: object) -> None:
-        """Write a line about the proxy itself."""
-        self._log.info(event, **fields)
+    def say(self, event: str, *, urgent: bool = False, **fields: object) -> None:
+        """Write a line about the proxy itself; `urgent` where somebody should read it."""
+        write = self._log.warning if urgent else self._log.info
+        write(event, **fields)
 
     def bug(self, event: str, reference: str) -> None:
         """Write the exception that is being handled, with its traceback."""

@@ -33,16 +33,18 @@ class Suggestion:
     text: str
 
 
-def suggest_rule(said: Mapping[str, Any], failure: str | None) -> Suggestion | None:
+def suggest_rule(
+    said: Mapping[str, Any], failure: str | None, reply: str = "server_error"
+) -> Suggestion | None:
     """Propose a rule for an error; None where nothing about it is telling.
 
-    said: status, code, type, param and message, masked.
+    said: status, code, type, param and message, masked. reply: what clients are told now, so
+        that a rule that is pasted as it is changes nothing but to give the error a name.
     """
     telling = ("status", "code", "type", "message")
     example = {name: said[name] for name in telling if said[name]}
     if failure:
         example = {"failure": failure}
-    reply = _reply_for(said.get("status"))
     for when in _conditions(said, failure):
         name = _name(when)
         rule: dict[str, Any] = {
@@ -70,8 +72,6 @@ def _conditions(said: Mapping[str, Any], failure: str | None) -> Iterator[dict[s
     pattern = _pattern(said["message"])
     if pattern:
         yield {"message": pattern}
-    if said["status"]:
-        yield {"status": str(said["status"])}
 
 
 def _pattern(message: str) -> str:
@@ -90,10 +90,6 @@ def _name(when: Mapping[str, Any]) -> str:
     words = re.findall(r"[a-z0-9]+", str(next(iter(when.values()))).lower())
     name = "-".join(words)[:48].strip("-")
     return name if name[:1].isalpha() else f"error-{name}".strip("-")
-
-
-def _reply_for(status: int | None) -> str:
-    return "invalid_request" if status is not None and 400 <= status < 500 else "server_error"
 
 
 def _is_proven(rule: dict[str, Any]) -> bool:

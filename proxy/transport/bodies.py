@@ -14,6 +14,7 @@ from proxy.core.errors import Origin, UpstreamError
 from proxy.core.evidence import MAX_RAW
 from proxy.core.failures import Failure
 from proxy.core.jsontext import parse_json
+from proxy.core.lines import LinesSanitizer
 from proxy.transport import headers
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
@@ -22,12 +23,40 @@ from proxy.transport.upstream import Answer, UpstreamFailureError
 
 # With `response_format: text` these answer in plain text; no other POST does.
 _ANSWER_IN_TEXT: Final = ("/audio/transcriptions", "/audio/translations")
+_MEDIA: Final = ("audio/", "image/", "video/")
+_JSON_PATHS: Final = frozenset(
+    {
+        "assistants",
+        "batches",
+        "containers",
+        "conversations",
+        "embeddings",
+        "evals",
+        "files",
+        "fine_tuning",
+        "images",
+        "models",
+        "moderations",
+        "threads",
+        "uploads",
+        "vector_stores",
+        "videos",
+    }
+)
 _NOT_OPAQUE: Final = ("", "text/event-stream", "text/html", "application/xhtml+xml")
 
 
 def is_json(content_type: str) -> bool:
     """Tell whether an answer says that it is JSON."""
-    return content_type == "application/json" or content_type.endswith("+json")
+    return content_type.endswith(("/json", "+json", "/x-json"))
+
+
+def is_json_lines(exchange: Exchange, content_type: str) -> bool:
+    """Tell whether an answer is JSON, a value a line; a file's content is its owner's."""
+    lines = content_type.endswith(("ndjson", "jsonl", "json-lines", "jsonlines"))
+    results = exchange.target.path.rstrip("/").endswith("/results")  # Anthropic's batches
+    is_file = exchange.target.path.rstrip("/").endswith("/content")
+    return (lines or (results and content_type == "application/binary")) and not is_file
 
 
 def is_opaque(exchange: Exchange, content_type: str) -> bool:
@@ -35,11 +64,14 @@ def is_opaque(exchange: Exchange, content_type: str) -> bool:
     path = exchange.target.path.rstrip("/")
     if path.endswith("/content"):
         return True
-    if exchange.surface.name != "other" or is_json(content_type):
+    if exchange.surface.name != "other" or is_json(content_type) or content_type in _NOT_OPAQUE:
         return False
-    if content_type == "text/plain":
-        return exchange.target.method != "POST" or path.endswith(_ANSWER_IN_TEXT)
-    return content_type not in _NOT_OPAQUE
+    if is_json_lines(exchange, content_type):
+        return False
+    if content_type.startswith(_MEDIA) or path.endswith(_ANSWER_IN_TEXT):
+        return True
+    # These paths answer with JSON, whatever the answer calls itself.
+    return _JSON_PATHS.isdisjoint(path.split("/"))
 
 
 async def relay_error(exchange: Exchange, answer: Answer, limits: Limits) -> web.StreamResponse:
@@ -136,6 +168,42 @@ async def relay_bytes(exchange: Exchange, answer: Answer) -> web.StreamResponse:
         _break_off(exchange, error.failure)
     except asyncio.CancelledError:
         _break_off(exchange, exchange.ordered_failure())
+    await response.write_eof()
+    return response
+
+
+async def relay_lines(
+    exchange: Exchange, answer: Answer, decoder: Decompressor, limits: Limits
+) -> web.StreamResponse:
+    """Relay JSON lines, each judged by itself."""
+    sanitizer = LinesSanitizer(exchange.ledger, limits.event)
+    passed = exchange.success_headers(answer, decoded=True)
+    response = web.StreamResponse(status=answer.status, headers=passed)
+    exchange.begun = True
+    await response.prepare(exchange.request)
+
+    async def write(out: bytes) -> None:
+        exchange.record.bytes_out += len(out)
+        await response.write(out)
+
+    try:
+        async for part in _parts(answer, decoder):
+            await write(sanitizer.feed(part))
+            if sanitizer.closed:
+                break
+        out = sanitizer.close()
+    except UpstreamFailureError as error:
+        exchange.record.detail = error.detail
+        out = sanitizer.fail(error.failure)
+    except EncodingError as error:
+        exchange.record.detail = str(error)
+        out = sanitizer.fail(Failure.ENCODING)
+    except asyncio.CancelledError:
+        out = sanitizer.fail(exchange.ordered_failure())
+    answer.close()
+    await write(out)
+    if sanitizer.reply is not None:
+        exchange.record.ending = "failed"
     await response.write_eof()
     return response
 

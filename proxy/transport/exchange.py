@@ -12,6 +12,7 @@ from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.evidence import MAX_RAW
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
+from proxy.core.surfaces.names import MESSAGES
 from proxy.core.surfaces.surface import Surface, Target
 from proxy.operate.record import Record
 from proxy.transport import headers
@@ -59,6 +60,11 @@ class Exchange:
         self.ordered: Failure | None = None
         self.begun = False
 
+    def answer_is_due(self) -> bool:
+        """Tell whether a success without a body is none: a model was asked."""
+        last = self.target.path.rstrip("/").rsplit("/", 1)[-1]
+        return self.target.method == "POST" and last in ("responses", "completions", "messages")
+
     def order(self, failure: Failure) -> None:
         """End the exchange now, with this failure."""
         if self.task is not None and self.ordered is None:
@@ -87,18 +93,23 @@ class Exchange:
         self.record.ending = "failed"
         self.record.status_out = reply.status
         self.record.bytes_out = len(body)
-        return web.Response(
-            status=reply.status,
-            body=body,
-            headers=headers.of_error(reply, answer.headers if answer else None),
-        )
+        origin = self.request.headers.get("origin", "")
+        told = headers.of_error(reply, answer.headers if answer else None, origin)
+        return web.Response(status=reply.status, body=body, headers=self._signed(told))
 
     def success_headers(self, answer: Answer, *, decoded: bool) -> CIMultiDict[str]:
         """Return the headers of an answer that passes."""
         self.record.status_out = answer.status
-        return headers.to_client(
+        passed = headers.to_client(
             answer.headers,
             upstream_host=self._upstream_host,
             reference=self.record.reference,
             decoded=decoded,
         )
+        return self._signed(passed)
+
+    def _signed(self, told: CIMultiDict[str]) -> CIMultiDict[str]:
+        """Put the reference where this surface's SDK looks for it too."""
+        if self.surface.name == MESSAGES:
+            told["request-id"] = self.record.reference
+        return told

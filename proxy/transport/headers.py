@@ -94,6 +94,13 @@ _NOT_CLIENT_PREFIXES: Final = (
     "x-portkey",
     "x-upstream",
 )
+# Words in a header's name that say whose account it is, or what stands behind.
+_NOT_CLIENT_WORDS: Final = re.compile(
+    r"(?:^|[-_])(?:account|backend|cluster|debug|deployment|error|errors|exception|host|hostname"
+    r"|node|org|organization|pod|project|region|stacktrace|subscription|tenant|trace|traceback"
+    r"|upstream|workspace)(?:[-_]|$)",
+    re.IGNORECASE,
+)
 _RATE_LIMIT: Final = re.compile(
     r"x-ratelimit-(?:limit|remaining|reset)(?:-[a-z0-9]{1,24}){0,3}\Z", re.IGNORECASE
 )
@@ -158,6 +165,8 @@ def to_client(
         lower = name.lower()
         if lower in _NOT_CLIENT or lower in own or lower.startswith(_NOT_CLIENT_PREFIXES):
             continue
+        if _NOT_CLIENT_WORDS.search(lower):
+            continue
         if upstream_host in value.lower() or (decoded and lower == "content-encoding"):
             continue
         if _is_clean(value):
@@ -166,8 +175,14 @@ def to_client(
     return out
 
 
-def of_error(reply: Reply, headers: Mapping[str, str] | None = None) -> CIMultiDict[str]:
-    """Return the headers of an error; `headers` are the upstream's, if it answered."""
+def of_error(
+    reply: Reply, headers: Mapping[str, str] | None = None, origin: str = ""
+) -> CIMultiDict[str]:
+    """Return the headers of an error.
+
+    headers: the upstream's, if it answered. origin: the request's Origin: a page that the
+        upstream lets read its answers may read its errors too.
+    """
     out: CIMultiDict[str] = CIMultiDict({"Content-Type": "application/json"})
     out[REFERENCE] = reply.reference
     out["x-should-retry"] = "true" if reply.retryable else "false"
@@ -178,6 +193,10 @@ def of_error(reply: Reply, headers: Mapping[str, str] | None = None) -> CIMultiD
     for name, value in (headers or {}).items():
         if _RATE_LIMIT.match(name) and _RATE_LIMIT_VALUE.fullmatch(value):
             out[name.lower()] = value
+    allowed = (headers or {}).get("access-control-allow-origin")
+    if allowed is not None and allowed in ("*", origin):
+        out["access-control-allow-origin"] = allowed
+        out["access-control-expose-headers"] = f"{REFERENCE}, retry-after, x-should-retry"
     return out
 
 

@@ -36,11 +36,13 @@ from proxy.transport import headers
 from proxy.transport.bodies import (
     first_part,
     is_json,
+    is_json_lines,
     is_opaque,
     relay_bytes,
     relay_error,
     relay_head,
     relay_json,
+    relay_lines,
 )
 from proxy.transport.body import RequestBody
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
@@ -240,12 +242,16 @@ class Relay:
         if is_opaque(exchange, answer.content_type):
             return await relay_bytes(exchange, answer)
         decoder = decompressor(answer.headers.get(hdrs.CONTENT_ENCODING, ""))
+        if is_json_lines(exchange, answer.content_type):
+            return await relay_lines(exchange, answer, decoder, limits)
         if answer.content_type == _EVENT_STREAM:
             return await self._stream(exchange, answer, decoder, b"")
         if is_json(answer.content_type):
             return await relay_json(exchange, answer, decoder, b"", limits)
         # JSON or events were due: believe the first bytes more than the content type.
         begun = await first_part(answer, decoder, limits)
+        if not begun and not exchange.answer_is_due():
+            return relay_head(exchange, answer)  # a health check, a call that was hung up
         start = begun.lstrip(b"\xef\xbb\xbf \t\r\n")
         if start.startswith((b"{", b"[")):
             return await relay_json(exchange, answer, decoder, begun, limits)

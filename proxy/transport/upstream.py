@@ -184,6 +184,7 @@ _AFTER: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
     (aiohttp.ServerTimeoutError, Failure.IDLE),
     (aiohttp.ClientError, Failure.RESET_AFTER),
     (OSError, Failure.RESET_AFTER),
+    (RuntimeError, Failure.RESET_AFTER),  # aiohttp's "Connection closed." from under a reader
 )
 
 

@@ -124,3 +124,19 @@ async def test_the_next_request_finds_nothing_of_it() -> None:
             await proxy.exchanges(count)
         assert upstream.connections == 3
         assert proxy.running.relay.running == 0
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_up_the_end() -> None:
+    async def script(visit: Visit) -> None:
+        await visit.send(STREAM_HEAD, chunk(created()))
+        while True:
+            await visit.send(chunk(delta("x" * 60_000)))
+
+    async with relaying(script, stream_timeout=0.3) as (upstream, proxy):
+        client = await proxy.connect()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(request())
+        await asyncio.wait_for(upstream.visited.wait(), PATIENCE)
+        await asyncio.wait_for(upstream.visit.ended.wait(), PATIENCE)
+        line = await proxy.exchange()
+    assert (line["failure"], line["ending"]) == ("max_duration_timeout", "failed")

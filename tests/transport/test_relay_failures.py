@@ -317,6 +317,12 @@ EARLY = [
     Case("a damaged gzip body",
          says(answer(gzip.compress(SAID)[:10] + b"\xff" * 40, Content_Encoding="gzip")),
          Failure.ENCODING),
+    Case("bytes that are not brotli", says(answer(b"\xff" * 60, Content_Encoding="br")),
+         Failure.ENCODING),
+    Case("bytes that are not zstd", says(answer(b"\xff" * 60, Content_Encoding="zstd")),
+         Failure.ENCODING),
+    Case("bytes that are not deflate", says(answer(b"\xff" * 60, Content_Encoding="deflate")),
+         Failure.ENCODING),
     Case("half a gzip body", says(answer(gzip.compress(SAID)[:-12], Content_Encoding="gzip")),
          Failure.MALFORMED_BODY),
 ]  # fmt: skip

@@ -29,10 +29,12 @@ from proxy.core.surfaces.surface import (
     Target,
     Verdict,
     has_error_mark,
+    is_error,
     not_ordinary,
     openai_error,
     openai_error_body,
     read_stray,
+    tells_of_error,
 )
 
 DONE: Final = b"[DONE]"
@@ -68,6 +70,9 @@ class ChatStream:
                     return verdict
         elif not _is_chunk_without_choices(value):
             return not_ordinary(event, value, reader)
+        elif value.get("stop") is True:  # llama.cpp's own form of the last chunk
+            self._begun.add(0)
+            self._finished.add(0)
         if not self._content_seen:
             self._content_seen = type(choices) is list and any(map(_has_content, choices))
         mark = Mark.CONTENT if self._content_seen else Mark.PRELUDE
@@ -84,6 +89,7 @@ class ChatStream:
                 and value["object"] in _CHUNKS
                 and self._marks.isdisjoint(value)
                 and not choice.get("finish_reason")
+                and "error" not in choice
                 and type(choice["index"]) is int
                 and choice["index"] in self._begun
             )
@@ -110,11 +116,10 @@ class ChatStream:
             return not_ordinary(event, value, self._ledger.reader)
         index = choice.get("index", 0)
         index = index if type(index) is int else 0
-        finish = choice.get("finish_reason")
-        if finish:
-            if choice_failed(choice) or choice.get("error"):
-                inner = choice.get("error") or value
-                return self._ledger.reader.read(inner, Origin.STREAM, raw=event.data or b"")
+        if choice_failed(choice):
+            said = choice.get("error") or value
+            return self._ledger.reader.read(said, Origin.STREAM, raw=event.data or b"")
+        if choice.get("finish_reason"):
             self._finished.add(index)
         self._begun.add(index)
         return None
@@ -130,14 +135,33 @@ class ChatStream:
 
 
 def _is_chunk_without_choices(value: dict[str, Any]) -> bool:
-    """Usage chunks and heartbeats of some servers have no choices."""
+    """Usage chunks, heartbeats and sources of some servers have no choices."""
     kind = value.get("object")
-    return isinstance(kind, str) and kind.startswith(("chat.completion", "text_completion"))
+    if isinstance(kind, str) and kind.startswith(("chat.completion", "text_completion")):
+        return True
+    return not tells_of_error(value) and (
+        value.get("type") == "ping"
+        or isinstance(value.get("usage"), dict)
+        or isinstance(value.get("sources"), list)  # Open WebUI
+        or _is_native(value)
+    )
+
+
+def _is_native(value: dict[str, Any]) -> bool:
+    """Tell whether this is llama.cpp's own form, which it speaks on `/completions`."""
+    return isinstance(value.get("content"), str) and isinstance(value.get("stop"), bool)
+
+
+def _is_deferred(value: dict[str, Any]) -> bool:
+    """Tell whether an answer says that it comes later (xAI, Perplexity)."""
+    return isinstance(value.get("request_id") or value.get("status"), str)
 
 
 def choice_failed(choice: object) -> bool:
-    """Tell whether a choice ended in an error: OpenRouter's own word, in no spec."""
-    return isinstance(choice, dict) and choice.get("finish_reason") == "error"
+    """Tell whether a choice is an error: OpenRouter's own ways, in no spec."""
+    return isinstance(choice, dict) and (
+        choice.get("finish_reason") == "error" or is_error(choice.get("error"))
+    )
 
 
 def _has_content(choice: Any) -> bool:
@@ -167,6 +191,8 @@ class ChatSurface:
             return reader.read(value, Origin.BODY)
         choices = value.get("choices")
         if not isinstance(choices, list):
+            if (_is_deferred(value) or _is_native(value)) and not tells_of_error(value):
+                return Ordinary()
             return reader.read(value, Origin.BODY, failure=Failure.MALFORMED_BODY)
         for choice in choices:
             if choice_failed(choice):

@@ -38,6 +38,9 @@ _LAST: Final = {
 }
 
 
+_DONE_WORD: Final = DONE.decode()
+
+
 class OtherStream:
     """One stream of any other API."""
 
@@ -45,6 +48,7 @@ class OtherStream:
         self._ledger = ledger
         self._last = last
         self._ended = False
+        self._untyped = False  # events had no types: a server of another make
 
     def read(self, event: Event) -> Verdict:
         """Judge one event."""
@@ -55,21 +59,20 @@ class OtherStream:
         value = parse_json(data)
         if type(value) is not dict:
             text = data.strip()
-            if text == DONE and (self._ended or self._last in (None, DONE.decode())):
+            if text == DONE and (self._ended or not self._must_come()):
                 self._ended = True
                 return Rewritten(DONE, name if name == b"done" else b"", Mark.CLOSE)
             return not_ordinary(event, value, reader) if text else Mark.DROP
         kind = value.get("type")
         if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
-        known = value.get("object")
-        named = isinstance(known, str) and known != "error" and kind != "error"
         choices = value.get("choices")
         failed = isinstance(choices, list) and any(map(choice_failed, choices))
         if failed:
             return reader.read(value, Origin.STREAM, raw=data)
-        if not named and (has_error_mark(value, reader) or tells_of_error(value)):
+        if has_error_mark(value, reader) or tells_of_error(value):
             return not_ordinary(event, value, reader)
+        self._untyped = self._untyped or not isinstance(kind, str)
         if self._last is not None and kind == self._last:
             self._ended = True
         if clean(value, self._ledger):
@@ -83,7 +86,11 @@ class OtherStream:
 
     def complete(self, *, cleanly: bool) -> bool:
         """Where no last event is known, any event before a clean end may be it."""
-        return self._ended or (cleanly and self._last is None)
+        return self._ended or (cleanly and self._last != _DONE_WORD and not self._must_come())
+
+    def _must_come(self) -> bool:
+        """Tell whether the last event is known, and due: other makes of servers have others."""
+        return self._last not in (None, _DONE_WORD) and not self._untyped
 
     def closing(self, reply: Reply) -> bytes:
         """Write the error both as OpenAI's typed streams and as its chunks have it."""
@@ -124,7 +131,7 @@ class OtherSurface:
         path = target.path.rstrip("/")
         last = next((event for end, event in _LAST.items() if path.endswith(end)), None)
         if "threads" in path.split("/"):
-            last = DONE.decode()  # Assistants: `event: done`
+            last = _DONE_WORD  # Assistants: `event: done`
         return OtherStream(ledger, last)
 
     def read_body(self, value: object, ledger: Ledger, target: Target) -> BodyVerdict:

@@ -10,14 +10,26 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
+from proxy.core.evidence import squash
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import write_json
 from proxy.core.spec import INCOMPLETE_REASONS
-from proxy.core.surfaces.surface import BodyVerdict, Ordinary, has_error_mark, is_error
+from proxy.core.surfaces.surface import (
+    BodyVerdict,
+    Ordinary,
+    has_error_mark,
+    is_error,
+    is_stored,
+    tells_of_error,
+)
 
 # Lists hold at most 100 resources a page in these APIs, resources hold items, items nothing.
 _MAX_DEPTH: Final = 4
+
+# Under these names stands what may have an error of its own: an event's item, a batch's result,
+# an evaluation's sample.
+_HOLDERS: Final = ("item", "result", "sample")
 
 # Where an object keeps other objects, by its `object` field.
 _CHILDREN: Final = {"list": ("data",), "response": ("output",), "response.compaction": ("output",)}
@@ -26,12 +38,24 @@ _CHILDREN: Final = {"list": ("data",), "response": ("output",), "response.compac
 _MCP_PROTOCOL: Final = "mcp_protocol_error"
 _MCP_TOOL: Final = "mcp_tool_execution_error"
 _MCP_KINDS: Final = frozenset({_MCP_PROTOCOL, _MCP_TOOL, "http_error"})
+# Names of fields, as `squash` leaves them, of which an error may consist whole.
+_OF_ERRORS: Final = frozenset(
+    """
+    code data detail details errmsg error errorcode errordescription errormessage errormsg
+    errors id instance loc message msg param path reason requestid status statuscode success
+    timestamp title traceid type
+    """.split()  # noqa: SIM905 - words that are read as a list
+)
 _MCP_CODES: Final = range(-40_000, 1_000)  # JSON-RPC's reserved numbers and HTTP's statuses
 
 
 def read_resource(value: object, ledger: Ledger) -> BodyVerdict:
     """Judge the JSON of any 2xx answer: an error, or a resource with its stored errors replaced."""
-    if isinstance(value, dict) and has_error_mark(value, ledger.reader) and not _is_resource(value):
+    if (
+        isinstance(value, dict)
+        and not is_stored(value)
+        and (has_error_mark(value, ledger.reader) or _is_bare_error(value))
+    ):
         return ledger.reader.read(value, Origin.BODY)
     return Ordinary(write_json(value) if clean(value, ledger) else None)
 
@@ -39,13 +63,22 @@ def read_resource(value: object, ledger: Ledger) -> BodyVerdict:
 def read_response(value: object, ledger: Ledger) -> BodyVerdict:
     """Judge the answer to a request for a response: one that failed is the request's failure."""
     reader = ledger.reader
-    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+    if not isinstance(value, dict) or not _is_response(value):
         marked = isinstance(value, dict) and has_error_mark(value, reader)
         failure = None if marked else Failure.MALFORMED_BODY
         return reader.read(value, Origin.BODY, failure=failure)
     if is_error(value.get("error")) or value.get("status") == "failed":
         return reader.read(value.get("error") or {}, Origin.BODY)
     return Ordinary(write_json(value) if clean(value, ledger) else None)
+
+
+def _is_response(value: dict[str, Any]) -> bool:
+    kind = value.get("object", "response")
+    return (
+        isinstance(value.get("id"), str)
+        and kind == "response"
+        and ("object" in value or "output" in value or "status" in value)
+    )
 
 
 def clean(value: object, ledger: Ledger, depth: int = 0, kind: str = "") -> bool:
@@ -60,7 +93,8 @@ def clean(value: object, ledger: Ledger, depth: int = 0, kind: str = "") -> bool
         return False
     changed = _clean_own(value, ledger)
     changed |= clean(value.get("response"), ledger, depth + 1, "response")
-    changed |= clean(value.get("item"), ledger, depth + 1)
+    for name in _HOLDERS:
+        changed |= clean(value.get(name), ledger, depth + 1)
     for key in _CHILDREN.get(kind or str(value.get("object")), ()):
         entries = value.get(key)
         for child in entries if isinstance(entries, list) else ():
@@ -83,6 +117,9 @@ def _clean_own(value: dict[str, Any], ledger: Ledger) -> bool:
     if value.get("status_details") and value.get("object") == "file":
         value["status_details"] = _answer(value["status_details"], ledger).message
         changed = True
+    if value.get("object") == "fine_tuning.job.event" and value.get("level") == "error":
+        value["message"] = _answer(value.get("message"), ledger).message
+        changed = True
     if value.get("incomplete_details"):
         changed |= _clean_incomplete(value)
     if value.get("moderation"):
@@ -90,9 +127,11 @@ def _clean_own(value: dict[str, Any], ledger: Ledger) -> bool:
     return changed
 
 
-def _is_resource(value: dict[str, Any]) -> bool:
-    kind = value.get("object")
-    return isinstance(value.get("id"), str) and isinstance(kind, str) and kind != "error"
+def _is_bare_error(value: dict[str, Any]) -> bool:
+    """Tell whether an object holds nothing but what errors hold: `{"detail": "..."}`."""
+    return tells_of_error(value) and all(
+        squash(name) in _OF_ERRORS for name, entry in value.items() if entry is not None
+    )
 
 
 def _answer(
@@ -130,7 +169,7 @@ def _rewrite(stored: object, reply: Reply, code: str = "") -> object:
 
 def _mcp_error(stored: dict[str, Any], reply: Reply) -> dict[str, object]:
     kind = stored.get("type")
-    if kind not in _MCP_KINDS:
+    if not isinstance(kind, str) or kind not in _MCP_KINDS:
         kind = _MCP_PROTOCOL
     if kind == _MCP_TOOL:
         return {"type": kind, "content": [{"type": "text", "text": reply.message}]}
@@ -142,7 +181,8 @@ def _mcp_error(stored: dict[str, Any], reply: Reply) -> dict[str, object]:
 def _clean_incomplete(owner: dict[str, Any]) -> bool:
     details = owner["incomplete_details"]
     reason = details.get("reason") if isinstance(details, dict) else None
-    safe = {"reason": reason} if reason in INCOMPLETE_REASONS else None
+    known = isinstance(reason, str) and reason in INCOMPLETE_REASONS
+    safe = {"reason": reason} if known else None
     owner["incomplete_details"] = safe
     return bool(safe != details)
 

@@ -39,7 +39,10 @@ from proxy.core.surfaces.surface import (
 )
 
 _PRELUDE: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
-_END: Final = frozenset({"response.completed", "response.incomplete", "response.cancelled"})
+# `response.done` is codex's backend's word for it.
+_END: Final = frozenset(
+    {"response.completed", "response.incomplete", "response.cancelled", "response.done"}
+)
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
 
 # What holds neither a response nor an item, and so nothing that could be an error.

@@ -111,6 +111,15 @@ def has_error_mark(value: dict[str, Any], reader: Reader) -> bool:
     )
 
 
+def is_stored(value: dict[str, Any]) -> bool:
+    """Tell whether an object is something stored: a named object, or an item such as a call."""
+    if not isinstance(value.get("id"), str):
+        return False
+    name, kind = value.get("object"), value.get("type")
+    is_item = isinstance(kind, str) and (kind.startswith("mcp_") or kind.endswith("_call"))
+    return is_item or (isinstance(name, str) and name != "error")
+
+
 # Fields in which an error that marks itself in no known way still says what happened.
 TELLING: Final = frozenset(
     {
