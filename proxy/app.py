@@ -42,6 +42,7 @@ class Running:
     admin: Address | None
     relay: Relay
     tables: Tables
+    connections: Callable[[], int]
     drain: Callable[[], None]
 
 
@@ -98,7 +99,14 @@ async def serving(
 
         stack.callback(drain)
         try:
-            yield Running(Address(*bound_address(listener)), admin, relay, tables, drain)
+            yield Running(
+                address=Address(*bound_address(listener)),
+                admin=admin,
+                relay=relay,
+                tables=tables,
+                connections=lambda: len(server.connections),
+                drain=drain,
+            )
         finally:
             drain()
             await _wait_for_exchanges(relay, limits.drain)

@@ -221,6 +221,11 @@ class Settings(BaseModel):
         "for load balancers that close idle streams. 0: off.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    send_timeout: Seconds = Field(
+        default=60.0,
+        description="Seconds for which a client may take nothing of what is sent to it.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     request_head_timeout: Seconds = Field(
         default=20.0,
         description="Seconds for a client to send a request's head.",
@@ -272,6 +277,7 @@ class Settings(BaseModel):
             stream=self.stream_timeout,
             drain=self.drain_timeout,
             keep_alive=self.keep_alive,
+            send=self.send_timeout,
             request_head=self.request_head_timeout,
             request_idle=self.request_idle_timeout,
             connections=self.max_connections,

@@ -40,6 +40,9 @@ INCOMPLETE_REASONS: Final = frozenset(
     {"max_output_tokens", "max_messages", "content_filter", "steered"}
 )
 
+# What other makes of servers call the same.
+INCOMPLETE_ALIASES: Final = {"max_tokens": "max_output_tokens", "length": "max_output_tokens"}
+
 # Names of request fields, the only words that may stand in `param`: openai-python's
 # parameter types for Responses, Chat Completions, completions, embeddings, images, audio
 # and moderations, and Anthropic's Messages. An identifier of any other name could be a

@@ -124,6 +124,11 @@ class StreamSanitizer:
         written = b"".join(out)
         return self._noted(written) if self.reply is None else written
 
+    @property
+    def finished(self) -> bool:
+        """Tell whether the answer is whole, though more may follow: usage, an end mark."""
+        return self._stream.complete(cleanly=False)
+
     def close(self) -> bytes:
         """Return what the client gets when the upstream ended the stream cleanly."""
         if self.closed:

@@ -139,16 +139,21 @@ async def _whole(answer: Answer, decoder: Decompressor, begun: bytes, limits: Li
 
 async def first_part(answer: Answer, decoder: Decompressor, limits: Limits) -> bytes:
     """Read until something was said; return it, decoded."""
-    begun = b""
-    while not begun.strip():
+    parts: list[bytes] = []
+    size = 0
+    said = False
+    while not said:
         piece = await answer.read()
         if not piece:
             break
         for part in decoder.feed(piece):
-            begun += part
-        if len(begun) > limits.error_body and not begun.strip():
-            raise UpstreamFailureError(Failure.BODY_TOO_LARGE, "nothing but white space")
-    return begun
+            parts.append(part)
+            size += len(part)
+            said = said or not part.isspace()
+            # Compressed, a piece may hold a thousand times its size.
+            if size > (limits.body if said else limits.error_body):
+                raise UpstreamFailureError(Failure.BODY_TOO_LARGE, f"{size} bytes at once")
+    return b"".join(parts)
 
 
 async def relay_bytes(exchange: Exchange, answer: Answer) -> web.StreamResponse:

@@ -19,6 +19,7 @@ class Limits:
     stream: float
     drain: float
     keep_alive: float
+    send: float
     request_head: float
     request_idle: float
     connections: int
@@ -38,3 +39,7 @@ class Limits:
     # After the event that ends a response, some upstreams send [DONE] and some keep the
     # connection open for minutes; clients wait for the end.
     after_end: float = 0.5
+
+    # After every choice has its finish_reason come a usage chunk and [DONE], or nothing: some
+    # servers leave the connection open.
+    after_finish: float = 3.0

@@ -138,7 +138,7 @@ class Relay:
 
     def _begin(self, request: web.BaseRequest) -> Exchange:
         self._observer.began()
-        target = Target(request.method, request.path)
+        target = Target(request.method, request.path, request.query_string)
         surface = surface_of(target)
         context = Context(surface.name, self._sending.credentials, new_reference())
         record = Record(

@@ -61,7 +61,7 @@ class Request(web.BaseRequest):
 class Protocol(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_timer", "_limits", "_refuse", "_served", "over_limit")
+    __slots__ = ("_head_timer", "_limits", "_refuse", "_send_timer", "_served", "over_limit")
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -78,6 +78,7 @@ class Protocol(web.RequestHandler):
         self._limits = server.limits
         self._served = server
         self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
         self.over_limit = False  # this connection is one too many; its request is told so
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,9 +94,31 @@ class Protocol(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
-        if self._head_timer is not None:
-            self._head_timer.cancel()
+        for timer in (self._head_timer, self._send_timer):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that reads slowly, also after its answer has ended."""
+        super().pause_writing()
+        self._await_reading(None)
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what was written."""
+        super().resume_writing()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+
+    def _await_reading(self, before: int | None) -> None:
+        """Close the connection when the client took nothing for the whole time."""
+        if self.transport is None:
+            return
+        left = self.transport.get_write_buffer_size()
+        if before is not None and left >= before:
+            self.transport.abort()
+            return
+        self._send_timer = self._loop.call_later(self._limits.send, self._await_reading, left)
 
     def _close_without_request(self) -> None:
         """Close a connection on which no request's head came in time (a slow loris).

@@ -15,6 +15,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from proxy.core.errors import Reply
 from proxy.core.failures import Failure
 from proxy.core.sse import ENCODED_KEEP_ALIVE
 from proxy.core.stream import StreamSanitizer
@@ -88,12 +89,17 @@ class _Waits:
         """Tell whether the stream has lasted as long as it may."""
         return time.monotonic() >= self._stream_until
 
-    def seconds(self, *, is_open: bool, ended: bool) -> float:
+    def end_is_over(self) -> bool:
+        """Tell whether what could follow a completed answer has had its time."""
+        return self._end_until is not None and time.monotonic() >= self._end_until
+
+    def seconds(self, sanitizer: StreamSanitizer, *, is_open: bool) -> float:
         """Return how long to wait for the next piece."""
         now = time.monotonic()
         until = self._stream_until if is_open else min(self._gate_until, self._stream_until)
-        if ended:
-            self._end_until = self._end_until or now + self._limits.after_end
+        if sanitizer.ended or sanitizer.finished:
+            rest = self._limits.after_end if sanitizer.ended else self._limits.after_finish
+            self._end_until = min(self._end_until or now + rest, now + rest)
             until = min(until, self._end_until)
         elif self._limits.keep_alive and is_open:
             until = min(until, now + self._limits.keep_alive)
@@ -104,6 +110,24 @@ async def relay_stream(
     exchange: Exchange, answer: Answer, client: ClientStream, source: Source, limits: Limits
 ) -> web.StreamResponse:
     """Relay a stream to its one ending."""
+    sanitizer = source.sanitizer
+    try:
+        response = await _relay_to_the_end(exchange, answer, client, source, limits)
+    except asyncio.CancelledError:
+        out = sanitizer.fail(exchange.ordered_failure())
+    else:
+        if response is not None:
+            return response
+        out = sanitizer.fail(Failure.TOO_LONG)
+    if client.is_open or sanitizer.content_seen or sanitizer.reply is None:
+        return await _last_words(exchange, client, out, answer)
+    return _promote(exchange, answer, sanitizer.reply)
+
+
+async def _relay_to_the_end(
+    exchange: Exchange, answer: Answer, client: ClientStream, source: Source, limits: Limits
+) -> web.StreamResponse | None:
+    """Relay until the stream has ended or failed; None when its time is over."""
     record, sanitizer = exchange.record, source.sanitizer
     waits = _Waits(record.began, limits)
     out = source.begun()
@@ -112,9 +136,7 @@ async def relay_stream(
         if client.is_open:
             await client.write(out)
         elif sanitizer.reply is not None and not sanitizer.content_seen:
-            record.gate = "promoted"
-            answer.close()
-            return exchange.say(sanitizer.reply, answer)
+            return _promote(exchange, answer, sanitizer.reply)
         else:
             client.hold(out)
             full = client.held_size > limits.held
@@ -122,7 +144,7 @@ async def relay_stream(
                 await client.open()
         if sanitizer.closed:
             break
-        wait = waits.seconds(is_open=client.is_open, ended=sanitizer.ended)
+        wait = waits.seconds(sanitizer, is_open=client.is_open)
         try:
             async with asyncio.timeout(wait):
                 out = await source.read()
@@ -131,23 +153,25 @@ async def relay_stream(
                     await client.write(out)
                     out = await source.read()
         except TimeoutError:
-            if sanitizer.ended:
+            if waits.end_is_over():
                 break
-            if not waits.stream_is_over():
-                out = ENCODED_KEEP_ALIVE if client.is_open else b""
-                continue
-            out = sanitizer.fail(Failure.TOO_LONG)
-        except asyncio.CancelledError:
-            out = sanitizer.fail(exchange.ordered_failure())
-        else:
-            continue
-        if client.is_open or sanitizer.content_seen:
-            return await _last_words(exchange, client, out, answer)
+            if waits.stream_is_over():
+                return None
+            out = ENCODED_KEEP_ALIVE if client.is_open and not sanitizer.ended else b""
     # The upstream first: whatever it still generates, nobody reads.
     answer.close()
     if sanitizer.reply is not None:
         record.ending = "failed"
+    if not client.is_open:
+        await client.open()
     return await client.end()
+
+
+def _promote(exchange: Exchange, answer: Answer, reply: Reply) -> web.StreamResponse:
+    """Make an early error a real HTTP status."""
+    exchange.record.gate = "promoted"
+    answer.close()
+    return exchange.say(reply, answer)
 
 
 async def _last_words(
@@ -194,7 +218,8 @@ class Source:
     @property
     def goes_on(self) -> bool:
         """Tell whether the stream is in its midst: neither failed nor completed."""
-        return not (self.sanitizer.closed or self.sanitizer.ended)
+        sanitizer = self.sanitizer
+        return not (sanitizer.closed or sanitizer.ended or sanitizer.finished)
 
     def note(self, record: Record) -> None:
         """Note how far the stream has come."""

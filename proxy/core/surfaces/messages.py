@@ -37,9 +37,6 @@ _MARKS: Final = {
     "message_stop": Mark.CLOSE,
 }
 
-# "New event types may be added, and your code should handle unknown event types gracefully":
-# so far each is a message's or a content block's.
-_KINDS: Final = ("message_", "content_block_")
 _DELTA: Final = "content_block_delta"
 
 # The API's own error types, by status; anything else is an api_error.
@@ -77,12 +74,7 @@ class MessagesStream:
         kind = value.get("type")
         if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
-        if (
-            type(kind) is not str
-            or has_error_mark(value, reader)
-            or not (kind == "ping" or kind.startswith(_KINDS))
-            or tells_of_error(value)
-        ):
+        if type(kind) is not str or has_error_mark(value, reader) or tells_of_error(value):
             return not_ordinary(event, value, reader)
         mark = _MARKS.get(kind, Mark.CONTENT)
         self._ended = mark is Mark.CLOSE

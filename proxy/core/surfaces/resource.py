@@ -14,7 +14,7 @@ from proxy.core.evidence import squash
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import write_json
-from proxy.core.spec import INCOMPLETE_REASONS
+from proxy.core.spec import INCOMPLETE_ALIASES, INCOMPLETE_REASONS
 from proxy.core.surfaces.surface import (
     BodyVerdict,
     Ordinary,
@@ -26,10 +26,6 @@ from proxy.core.surfaces.surface import (
 
 # Lists hold at most 100 resources a page in these APIs, resources hold items, items nothing.
 _MAX_DEPTH: Final = 4
-
-# Under these names stands what may have an error of its own: an event's item, a batch's result,
-# an evaluation's sample.
-_HOLDERS: Final = ("item", "result", "sample")
 
 # Where an object keeps other objects, by its `object` field.
 _CHILDREN: Final = {"list": ("data",), "response": ("output",), "response.compaction": ("output",)}
@@ -92,9 +88,13 @@ def clean(value: object, ledger: Ledger, depth: int = 0, kind: str = "") -> bool
     if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return False
     changed = _clean_own(value, ledger)
-    changed |= clean(value.get("response"), ledger, depth + 1, "response")
-    for name in _HOLDERS:
-        changed |= clean(value.get(name), ledger, depth + 1)
+    if str(value.get("type")).startswith("response."):  # an event
+        changed |= clean(value.get("response"), ledger, depth + 1, "response")
+        changed |= clean(value.get("item"), ledger, depth + 1)
+    elif "custom_id" in value:  # a line of a batch's results
+        changed |= clean(value.get("result"), ledger, depth + 1)
+    elif value.get("object") == "eval.run.output_item":
+        changed |= clean(value.get("sample"), ledger, depth + 1)
     for key in _CHILDREN.get(kind or str(value.get("object")), ()):
         entries = value.get(key)
         for child in entries if isinstance(entries, list) else ():
@@ -181,7 +181,8 @@ def _mcp_error(stored: dict[str, Any], reply: Reply) -> dict[str, object]:
 def _clean_incomplete(owner: dict[str, Any]) -> bool:
     details = owner["incomplete_details"]
     reason = details.get("reason") if isinstance(details, dict) else None
-    known = isinstance(reason, str) and reason in INCOMPLETE_REASONS
+    reason = INCOMPLETE_ALIASES.get(reason, reason) if isinstance(reason, str) else None
+    known = reason in INCOMPLETE_REASONS
     safe = {"reason": reason} if known else None
     owner["incomplete_details"] = safe
     return bool(safe != details)

@@ -11,6 +11,7 @@ of them ends the stream here, so it counts once.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from orjson import loads
@@ -84,11 +85,11 @@ _FIELDS: Final[dict[str, tuple[type | tuple[type, ...], object]]] = {
 class ResponsesStream:
     """One stream of response events."""
 
-    def __init__(self, ledger: Ledger, response_id: str) -> None:
+    def __init__(self, ledger: Ledger, response_id: str = "", after: int = -1) -> None:
         self._ledger = ledger
         self._id = response_id  # known beforehand when a stream is resumed
         self._first = b""  # the first event that held the response, for the failed one
-        self._sequence = -1  # the last that the client has read
+        self._sequence = after  # the last that the client has read
         self._written = False
         self._ended = False
         self._marks = ledger.reader.marks | {"response", "item"}
@@ -239,7 +240,10 @@ class ResponsesSurface:
         """Begin a stream, or resume one: `GET /responses/{id}?stream=true`."""
         *_, before, last = ("", *target.path.rstrip("/").split("/"))
         resumed = target.method == "GET" and before == "responses" and last.isascii()
-        return ResponsesStream(ledger, last if resumed else "")
+        if not resumed:
+            return ResponsesStream(ledger)
+        after = re.search(r"(?:^|&)starting_after=(\d{1,9})(?:&|$)", target.query)
+        return ResponsesStream(ledger, last, int(after[1]) if after else -1)
 
     def read_body(self, value: object, ledger: Ledger, target: Target) -> BodyVerdict:
         """An answer to `POST /responses` is a response object; below it lie resources."""

@@ -78,10 +78,11 @@ class Surface(Protocol):
 
 
 class Target(NamedTuple):
-    """What was asked for. path: without the query."""
+    """What was asked for. path: without the query, which is `query`."""
 
     method: str
     path: str
+    query: str = ""
 
 
 class Ordinary(NamedTuple):
