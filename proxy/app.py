@@ -21,12 +21,13 @@ from proxy.operate.metrics import Metrics
 from proxy.operate.observer import Observer, Operator
 from proxy.operate.office import Office
 from proxy.operate.tables import Tables
-from proxy.settings import Address, Settings
+from proxy.settings import Settings
 from proxy.transport.admin import admin_port
 from proxy.transport.headers import credentials_of
 from proxy.transport.relay import Relay, Sending
 from proxy.transport.server import Server, bound_address
 from proxy.transport.upstream import Upstream
+from proxy.values import Address
 
 # Connects that wait while the loop is busy; at aiohttp's 128 a burst of 200 clients waits a second.
 _BACKLOG: Final = 1024

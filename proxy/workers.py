@@ -32,8 +32,9 @@ from proxy.core.table_file import load_checked
 from proxy.operate.incidents import Entry
 from proxy.operate.log import StructuredLog
 from proxy.operate.office import Office
-from proxy.settings import Address, Settings
+from proxy.settings import Settings
 from proxy.transport.admin import admin_port
+from proxy.values import Address
 
 # A worker that dies at once, again and again, is started less and less often.
 _FIRST_PAUSE: Final = 0.1

@@ -11,13 +11,13 @@ from pydantic import SecretStr
 from yarl import URL
 
 from proxy.settings import (
-    Address,
     Settings,
     SettingsError,
     flag_of,
     read_settings,
     variable_of,
 )
+from proxy.values import Address
 
 UPSTREAM = "https://api.example.com"
 SECRET = "sk-fake-0123456789"

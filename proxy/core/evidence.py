@@ -11,28 +11,22 @@ says nothing is dropped; what it knows of status and delay goes to the layer it 
 
 from __future__ import annotations
 
-import ast
-import html
-import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from proxy.core.embedded import MAX_NESTED, embedded, is_html, read_frames
 from proxy.core.errors import Origin, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.jsontext import parse_json
 from proxy.core.layout import Layout, Layouts, look_up
 from proxy.core.pattern import Pattern
-from proxy.core.sse import Decoder
 
 # What is kept for the operator: the largest recorded body is 6 KiB.
 MAX_RAW: Final = 8 * 1024
 # What message patterns search: telling words come first; a traceback can be megabytes.
 _MAX_MESSAGE: Final = 4 * 1024
-# JSON inside a string is parsed up to here; the largest seen nested body is 3 KiB.
-_MAX_NESTED: Final = 64 * 1024
 # The deepest recorded nesting is 4 (gateway, provider, its backend, that one's message).
 _MAX_DEPTH: Final = 6
 _MAX_LAYERS: Final = 8
@@ -114,18 +108,11 @@ _STATUS_PREFIX: Final = re.compile(
     re.IGNORECASE,
 )
 _DELAY_TEXT: Final = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?\s*\Z")
-_HTML: Final = re.compile(rb"\s*<(?:!--|!doctype|html|head|body|title|h1|center)", re.IGNORECASE)
-_XML_FIELD: Final = re.compile(r"<(?:\w+:)?(Code|Message)>([^<]{1,1000})<", re.IGNORECASE)
 
 
 def squash(text: str) -> str:
     """Reduce a word to what is compared: RateLimitExceeded is rate_limit_exceeded."""
     return "".join(filter(str.isalnum, text)).lower()
-
-
-def is_html(body: bytes) -> bool:
-    """Tell whether a body is a page."""
-    return _HTML.match(body[:1024]) is not None
 
 
 @dataclass(slots=True)
@@ -179,7 +166,7 @@ class Reader:
         else:
             value = parse_json(body)
             if value is None:
-                value = _read_frames(body) or body[:_MAX_NESTED].decode("utf-8", "replace")
+                value = read_frames(body) or body[:MAX_NESTED].decode("utf-8", "replace")
         return self.read(
             value, origin, status=status, retry_after=retry_after, failure=failure, raw=body
         )
@@ -251,7 +238,7 @@ class Reader:
         elif isinstance(value, str) and value.strip():
             # In a sentence, a value such as "Unauthorized" is all there is.
             yield _Layer(message=_text(value), status=_status_prefix(value))
-            yield from self._layers(_embedded(value), depth + 1)
+            yield from self._layers(embedded(value), depth + 1)
 
     def _object_layers(self, value: dict[str, Any], depth: int) -> Iterator[_Layer]:
         layout = self.layouts.find(value)
@@ -264,7 +251,7 @@ class Reader:
         layer = _read_fields(fields)
         yield layer
         if layer.message:
-            yield from self._layers(_embedded(layer.message), depth + 1)
+            yield from self._layers(embedded(layer.message), depth + 1)
         for name in _INNER:
             inner = fields.get(name)
             if isinstance(inner, dict | list) or (isinstance(inner, str) and name in _INNER_TEXT):
@@ -392,43 +379,3 @@ def _as_delay(value: object, unit: float) -> float | None:
         return None
     seconds = float(found[1]) * (0.001 if found[2] == "ms" else 1.0 if found[2] else unit)
     return seconds if 0 < seconds <= 366 * _DAY else None
-
-
-def _embedded(text: str) -> object:
-    """Find the object inside a sentence: JSON, or the repr of a Python dict."""
-    start = min((i for i in (text.find("{"), text.find("[{")) if i >= 0), default=-1)
-    if start < 0 or len(text) - start > _MAX_NESTED:
-        return None
-    piece = text[start:]
-    try:
-        value, _ = json.JSONDecoder().raw_decode(piece)
-    except (ValueError, RecursionError):
-        value = _python_literal(piece)
-    return value if isinstance(value, dict | list) else None
-
-
-def _python_literal(piece: str) -> object:
-    end = max(piece.rfind("}"), piece.rfind("]")) + 1
-    # The compiler's own stack is the limit here, and it is not ours to try.
-    if not end or piece.count("{") + piece.count("[") + piece.count("(") > 64:
-        return None
-    try:
-        with warnings.catch_warnings():  # an escape Python frowns at would be printed, text and all
-            warnings.simplefilter("ignore")
-            return ast.literal_eval(piece[:end])
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-
-
-def _read_frames(body: bytes) -> object:
-    """Read event-stream frames where a body was due (LiteLLM under a 500), and XML errors."""
-    start = body[:_MAX_NESTED].lstrip()
-    if start.startswith((b"data:", b"event:", b"error:", b":")):
-        decoder = Decoder(_MAX_NESTED)
-        events = decoder.feed(start[: _MAX_NESTED - 2] + b"\n\n")
-        values = [parse_json(e.data or e.stray) for e in events]
-        return next((v for v in values if isinstance(v, dict | list)), None)
-    if start.startswith(b"<"):
-        found = _XML_FIELD.findall(start.decode("utf-8", "replace"))
-        return {name.lower(): html.unescape(text) for name, text in found} or None
-    return None

@@ -24,7 +24,8 @@ from proxy.demo.scenarios import SCENARIOS, Scenario
 from proxy.demo.transcript import ask
 from proxy.demo.view import View
 from proxy.operate.log import LogFormat, StructuredLog
-from proxy.settings import Address, Settings
+from proxy.settings import Settings
+from proxy.values import Address
 
 # Seconds of silence until the proxy gives up: an audience has less patience than a client.
 _IDLE: Final = 1.0

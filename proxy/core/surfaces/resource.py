@@ -34,15 +34,16 @@ _CHILDREN: Final = {"list": ("data",), "response": ("output",), "response.compac
 _MCP_PROTOCOL: Final = "mcp_protocol_error"
 _MCP_TOOL: Final = "mcp_tool_execution_error"
 _MCP_KINDS: Final = frozenset({_MCP_PROTOCOL, _MCP_TOOL, "http_error"})
+_MCP_CODES: Final = range(-40_000, 1_000)  # JSON-RPC's reserved numbers and HTTP's statuses
+
 # Names of fields, as `squash` leaves them, of which an error may consist whole.
 _OF_ERRORS: Final = frozenset(
     """
-    code data detail details errmsg error errorcode errordescription errormessage errormsg
-    errors id instance loc message msg param path reason requestid status statuscode success
-    timestamp title traceid type
+    code data detail details err errmsg error errorcode errordescription errormessage errormsg
+    errors exception fault id instance loc message msg param path reason requestid status
+    statuscode success timestamp title traceid type
     """.split()  # noqa: SIM905 - words that are read as a list
 )
-_MCP_CODES: Final = range(-40_000, 1_000)  # JSON-RPC's reserved numbers and HTTP's statuses
 
 
 def read_resource(value: object, ledger: Ledger) -> BodyVerdict:

@@ -131,7 +131,10 @@ TELLING: Final = frozenset(
         "error_message",
         "error_msg",
         "errorMessage",
+        "err",
         "errmsg",
+        "exception",
+        "fault",
         "msg",
         "reason",
         "title",
@@ -143,7 +146,9 @@ TELLING: Final = frozenset(
 
 def tells_of_error(value: dict[str, Any]) -> bool:
     """Tell whether an object of no known type has a field that errors have and content has not."""
-    return any(isinstance(value.get(name), str | list) for name in TELLING)
+    return any(isinstance(value.get(name), str | list) for name in TELLING) or any(
+        isinstance(value.get(name), dict) for name in ("detail", "fault")
+    )
 
 
 def last_words(event: Event, reader: Reader) -> UpstreamError | None:
