@@ -41,6 +41,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "idle_timeout": ("0.25", 0.25),
     "stream_timeout": ("86400", 86_400.0),
     "keep_alive": ("15", 15.0),
+    "send_timeout": ("9", 9.0),
     "request_head_timeout": ("5", 5.0),
     "request_idle_timeout": ("6", 6.0),
     "drain_timeout": ("7", 7.0),
