@@ -83,6 +83,9 @@ async def relay_error(exchange: Exchange, answer: Answer, limits: Limits) -> web
     body = await _error_body(answer, limits)
     delay = headers.retry_after_of(answer.headers, time.time())
     error = exchange.ledger.reader.read_http(answer.status, body, retry_after=delay)
+    kind = answer.headers.get("x-amzn-errortype", "").partition(":")[0]
+    if kind and not (error.code or error.type):
+        error = replace(error, type=kind[:200])  # AWS says it there, and only there
     return exchange.reply(error, answer)
 
 

@@ -88,3 +88,10 @@ async def test_the_messages_sdk_finds_its_reference() -> None:
     async with relaying(says(answer(b"{}", 429))) as (_, proxy):
         got = await proxy.ask(target="/v1/messages")
     assert got.headers["request-id"] == got.headers["x-request-id"]
+
+
+async def test_a_type_that_stands_in_a_header_alone_is_evidence() -> None:
+    lines = "x-amzn-errortype: ThrottlingException:http://internal.example/", "Content-Length: 2"
+    async with relaying(says(head(400, "application/json", *lines) + b"{}")) as (_, proxy):
+        got = await proxy.ask()
+    assert (got.status, got.error["code"]) == (429, "rate_limit_exceeded")
