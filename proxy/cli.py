@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, get_args
 from urllib.parse import quote
@@ -42,6 +43,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="A reverse proxy that keeps an LLM provider's failures discreet.",
 )
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if value:
+        try:
+            typer.echo(f"discreet {version('discreet-proxy')}")
+        except PackageNotFoundError:
+            typer.echo("discreet, not installed: run from its source")
+        raise typer.Exit
+
+
+@app.callback()
+def _discreet(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """A reverse proxy that keeps an LLM provider's failures discreet."""
 
 
 class SurfaceChoice(StrEnum):

@@ -109,7 +109,10 @@ def compare(incidents: Iterator[Logged], table: Table) -> Iterator[str]:
         key = (logged.reply, found.reply.code, rule)
         changes[key] += 1
         examples.setdefault(key, logged)
-    yield f"{same + changes.total()} errors read, {changes.total()} would be answered otherwise"
+    read = same + changes.total()
+    yield f"{read} errors read, {changes.total()} would be answered otherwise"
+    if not read:
+        yield "It reads the proxy's log (--log-format json) and `discreet incidents --json`."
     for key, count in changes.most_common():
         old, new, rule = key
         shown = examples[key]

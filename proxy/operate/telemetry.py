@@ -7,6 +7,7 @@ Source: OpenTelemetry's semantic conventions for HTTP and for generative AI clie
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from proxy.operate.observer import Observer
 from proxy.operate.record import Record
+
+# Seconds for a collector to answer; a proxy that stops waits for it twice.
+_PATIENCE: Final = 2.0
 
 _OPERATIONS: Final = {
     "responses": "chat",
@@ -103,5 +107,7 @@ def by_otlp(inner: Observer) -> Telemetry:
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-    return Telemetry(inner, BatchSpanProcessor(OTLPSpanExporter()), reader)
+    # Its own words would stand between the log's lines.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(timeout=_PATIENCE))
+    return Telemetry(inner, BatchSpanProcessor(OTLPSpanExporter(timeout=_PATIENCE)), reader)
