@@ -127,7 +127,7 @@ async def is_ready(admin: int) -> bool:
 
 async def until_ready(admin: int) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not await is_ready(admin):  # noqa: ASYNC110 - another process's state
+        while not await is_ready(admin):
             await asyncio.sleep(0.05)
 
 

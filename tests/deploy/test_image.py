@@ -87,7 +87,7 @@ async def rest_of(client: Client) -> bytes:
 
 async def not_ready(container: Container) -> None:
     async with asyncio.timeout(PATIENCE):
-        while await is_ready(container.admin):  # noqa: ASYNC110 - another process's state
+        while await is_ready(container.admin):
             await asyncio.sleep(0.02)
 
 

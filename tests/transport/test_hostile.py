@@ -59,7 +59,7 @@ async def test_a_client_that_takes_nothing_is_left(kind: str) -> None:
         await client.send(request("POST", "/v1/audio/speech"))
         async with asyncio.timeout(PATIENCE):
             await proxy.exchange()
-            while proxy.running.connections():  # noqa: ASYNC110 - nobody tells of it
+            while proxy.running.connections():
                 await asyncio.sleep(0.01)
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 # What its buffers held is there; the rest never comes.
