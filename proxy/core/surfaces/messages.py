@@ -37,6 +37,9 @@ _MARKS: Final = {
     "message_stop": Mark.CLOSE,
 }
 
+# "New event types may be added, and your code should handle unknown event types gracefully":
+# so far each is a message's or a content block's, and a client must do without any other.
+_KINDS: Final = ("message_", "content_block_")
 _DELTA: Final = "content_block_delta"
 
 # The API's own error types, by status; anything else is an api_error.
@@ -76,6 +79,8 @@ class MessagesStream:
             return reader.read(value, Origin.STREAM, raw=data)
         if type(kind) is not str or has_error_mark(value, reader) or tells_of_error(value):
             return not_ordinary(event, value, reader)
+        if kind != "ping" and not kind.startswith(_KINDS):
+            return Mark.DROP
         mark = _MARKS.get(kind, Mark.CONTENT)
         self._ended = mark is Mark.CLOSE
         if name and name.decode("utf-8", "replace") != kind:

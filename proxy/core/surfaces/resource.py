@@ -130,7 +130,10 @@ def _clean_own(value: dict[str, Any], ledger: Ledger) -> bool:
 
 def _is_bare_error(value: dict[str, Any]) -> bool:
     """Tell whether an object holds nothing but what errors hold: `{"detail": "..."}`."""
-    return tells_of_error(value) and all(
+    tells = tells_of_error(value) or any(
+        isinstance(value.get(name), dict) for name in ("detail", "fault")
+    )
+    return tells and all(
         squash(name) in _OF_ERRORS for name, entry in value.items() if entry is not None
     )
 

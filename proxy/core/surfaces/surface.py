@@ -146,9 +146,7 @@ TELLING: Final = frozenset(
 
 def tells_of_error(value: dict[str, Any]) -> bool:
     """Tell whether an object of no known type has a field that errors have and content has not."""
-    return any(isinstance(value.get(name), str | list) for name in TELLING) or any(
-        isinstance(value.get(name), dict) for name in ("detail", "fault")
-    )
+    return any(isinstance(value.get(name), str | list) for name in TELLING)
 
 
 def last_words(event: Event, reader: Reader) -> UpstreamError | None:
