@@ -13,6 +13,7 @@ soak: $(STAMP)
 	$(BIN)/python -m tests.chaos soak
 
 fuzz: $(STAMP)
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check "atheris>=3"
 	$(BIN)/python -m tests.fuzz $(FUZZ_TARGETS)
 
 export CHAOS_SECONDS CHAOS_CLIENTS CHAOS_SEED SOAK_SECONDS SOAK_RATE FUZZ_SECONDS FUZZ_CORPUS

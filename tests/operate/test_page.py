@@ -44,7 +44,7 @@ FLAGS: Final = (
     "--remote-debugging-port=0",
 )
 # A browser that starts while other tests keep the machine busy.
-BROWSER_PATIENCE: Final = 20.0
+BROWSER_PATIENCE: Final = 60.0
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium is installed")
 
