@@ -19,6 +19,7 @@ from proxy.transport import headers
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
+from proxy.transport.response import WholeResponse
 from proxy.transport.upstream import Answer, UpstreamFailureError
 
 # With `response_format: text` these answer in plain text; no other POST does.
@@ -126,7 +127,7 @@ async def relay_json(
     out = body if verdict.body is None else verdict.body
     exchange.record.bytes_out = len(out)
     passed = exchange.success_headers(answer, decoded=True)
-    return web.Response(status=answer.status, body=out, headers=passed)
+    return WholeResponse(answer.status, passed, out)
 
 
 async def _whole(answer: Answer, decoder: Decompressor, begun: bytes, limits: Limits) -> bytes:

@@ -15,6 +15,7 @@ class Limits:
     gate: float
     connect: float
     response: float
+    first_event: float
     idle: float
     stream: float
     drain: float
@@ -22,6 +23,8 @@ class Limits:
     send: float
     request_head: float
     request_idle: float
+    client_unused: float
+    upstream_unused: float
     connections: int
     in_flight: int
     event: int

@@ -49,7 +49,7 @@ from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
 from proxy.transport.server import Protocol, Request
-from proxy.transport.streaming import ClientStream, Source, relay_stream
+from proxy.transport.streaming import Stream
 from proxy.transport.target import safe_target
 from proxy.transport.upstream import Answer, Upstream, UpstreamFailureError
 
@@ -212,6 +212,7 @@ class Relay:
         record = exchange.record
         record.status_in = answer.status
         record.headers_after = record.elapsed()
+        record.connected_after = answer.connected_after
         record.upstream_request_id = answer.headers.get(headers.REFERENCE, "")
         return answer
 
@@ -267,10 +268,9 @@ class Relay:
     ) -> web.StreamResponse:
         stream = exchange.surface.open(exchange.ledger, exchange.target)
         sanitizer = StreamSanitizer(stream, exchange.ledger, self._limits.event)
-        source = Source(answer, decoder, sanitizer, self._observer, exchange, first)
-        passed = exchange.success_headers(answer, decoded=True)
-        client = ClientStream(exchange, answer.status, passed)
-        return await relay_stream(exchange, answer, client, source, self._limits)
+        return await Stream(
+            exchange, answer, decoder, sanitizer, self._limits, self._observer, first
+        ).relay()
 
 
 def new_reference() -> str:

@@ -24,9 +24,6 @@ _MAX_LINE: Final = 16 * 1024
 _MAX_FIELD: Final = 16 * 1024
 _MAX_HEADERS: Final = 128
 
-# Longer than the upstream's side and than the load balancers that stand before sidecars.
-_KEEP_ALIVE: Final = 75.0
-
 # A connection that is told why it is refused costs a buffer and a request's head.
 _FAR_OVER: Final = 2
 
@@ -59,9 +56,21 @@ class Request(web.BaseRequest):
 
 
 class Protocol(web.RequestHandler):
-    """One client's connection."""
+    """One client's connection.
 
-    __slots__ = ("_head_timer", "_limits", "_refuse", "_send_timer", "_served", "over_limit")
+    over_limit: it is one too many; its request is told so.
+    on_writable: called when a client that was full has room again.
+    """
+
+    __slots__ = (
+        "_head_timer",
+        "_limits",
+        "_refuse",
+        "_send_timer",
+        "_served",
+        "on_writable",
+        "over_limit",
+    )
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -69,7 +78,7 @@ class Protocol(web.RequestHandler):
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # what turns it off
             auto_decompress=False,
-            keepalive_timeout=_KEEP_ALIVE,
+            keepalive_timeout=server.limits.client_unused,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_FIELD,
             max_headers=_MAX_HEADERS,
@@ -79,7 +88,8 @@ class Protocol(web.RequestHandler):
         self._served = server
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
-        self.over_limit = False  # this connection is one too many; its request is told so
+        self.over_limit = False
+        self.on_writable: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; a connection over the limit gets an answer, one far over it gets none."""
@@ -109,6 +119,20 @@ class Protocol(web.RequestHandler):
         super().resume_writing()
         if self._send_timer is not None:
             self._send_timer.cancel()
+        if self.on_writable is not None:
+            self.on_writable()
+
+    async def written(self) -> None:
+        """Wait until the client has taken most of what was written.
+
+        Raises ConnectionError where it has left.
+        """
+        await self._drain_helper()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def _await_reading(self, before: int | None) -> None:
         """Close the connection when the client took nothing for the whole time."""
@@ -116,7 +140,7 @@ class Protocol(web.RequestHandler):
             return
         left = self.transport.get_write_buffer_size()
         if before is not None and left >= before:
-            self.transport.abort()
+            self.abort()
             return
         self._send_timer = self._loop.call_later(self._limits.send, self._await_reading, left)
 
