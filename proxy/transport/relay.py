@@ -12,7 +12,6 @@ Every way out that is not the provider's own answer ends in the table.
 from __future__ import annotations
 
 import asyncio
-import base64
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -58,6 +57,8 @@ _NOT_PROXIED: Final = frozenset({"CONNECT", "TRACE"})
 _CLOSING: Final = frozenset(
     {Failure.OVERLOADED, Failure.REQUEST_TOO_LARGE, Failure.REQUEST_TIMEOUT, Failure.UPGRADE}
 )
+# RFC 4648's base 32, in lower case: any byte to the letter of its last five bits.
+_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 _EVENT_STREAM: Final = "text/event-stream"
 _STREAM_BEGINS: Final = (b"data:", b"event:", b":", b"id:", b"retry:")
 
@@ -275,7 +276,7 @@ class Relay:
 
 def new_reference() -> str:
     """Make a reference: 80 random bits, in letters and digits that can be read aloud."""
-    return base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
+    return secrets.token_bytes(16).translate(_ALPHABET).decode("ascii")
 
 
 def _is_conditional(request: web.BaseRequest) -> bool:

@@ -36,7 +36,7 @@ def write_head(request: web.BaseRequest, status: int, headers: Mapping[str, str]
         phrase = ""  # 529 has none
     lines = [f"HTTP/{version.major}.{version.minor} {status} {phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    if any(map(_CONTROL.search, lines)):
+    if _CONTROL.search("\t".join(lines)):
         msg = "a header holds a control character"
         raise ValueError(msg)
     return "\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape")
@@ -81,7 +81,10 @@ class WholeResponse(_Response):
 class StreamedResponse(_Response):
     """A stream to a client: its head, then pieces, written without waiting.
 
-    is_open: the head is out.
+    What is pushed is sent by `flush`: each send is a system call that wakes the client, and
+    costs more than everything that was done to the events in it.
+
+    is_open: the head is out, or will be by the next flush.
     """
 
     def __init__(self, request: web.BaseRequest, status: int, headers: CIMultiDict[str]) -> None:
@@ -95,41 +98,47 @@ class StreamedResponse(_Response):
             self.force_close()  # its end is the connection's
         self._settle(request, self.headers)
         self._head = write_head(request, status, self.headers)
+        self._pieces: list[bytes] = []
         self.is_open = False
         self._is_over = False
 
     def open(self) -> None:
-        """Write the head."""
+        """Push the head."""
         self.is_open = True
-        self._put(self._head)
+        self._pieces.append(self._head)
 
     def push(self, data: bytes) -> None:
-        """Write a piece."""
-        if not data:
-            return
+        """Push a piece, which is not empty."""
         if not self._chunked:
-            self._put(data)
+            self._pieces.append(data)
         elif len(data) < _LARGE:
-            self._put(b"%x\r\n%b\r\n" % (len(data), data))
+            self._pieces.append(b"%x\r\n%b\r\n" % (len(data), data))
         else:
-            self._put(b"%x\r\n" % len(data), data, b"\r\n")
+            self._pieces += (b"%x\r\n" % len(data), data, b"\r\n")
 
     def end(self) -> None:
-        """Write the end of the body, once."""
+        """Push the end of the body, once."""
         if self._chunked and not self._is_over:
-            self._put(_LAST_CHUNK)
+            self._pieces.append(_LAST_CHUNK)
         self._is_over = True
 
-    def _put(self, *pieces: bytes) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return  # the client has left, and the exchange is about to be told so
+    def flush(self) -> None:
+        """Send what was pushed."""
+        pieces, transport = self._pieces, self._transport
+        if not pieces:
+            return
+        size = sum(map(len, pieces))
         # aiohttp asks its writer whether an answer has begun.
-        self._writer.output_size += sum(map(len, pieces))
-        if len(pieces) == 1:
+        self._writer.output_size += size
+        if transport is None or transport.is_closing():
+            pass  # the client has left, and the exchange is about to be told so
+        elif len(pieces) == 1:
             transport.write(pieces[0])
+        elif size < _LARGE:
+            transport.write(b"".join(pieces))
         else:
             transport.writelines(pieces)
+        self._pieces = []
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Do nothing: all is written."""

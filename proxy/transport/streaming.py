@@ -116,6 +116,7 @@ class Stream:
                 return self._exchange.say(reply, self._answer)
             self._open()
         client.end()
+        client.flush()
         try:
             async with asyncio.timeout(self._patience):
                 await self._protocol.written()
@@ -146,11 +147,14 @@ class Stream:
             return
         try:
             act()
+            self._client.flush()
         except EncodingError as error:
             self._fail(Failure.ENCODING, str(error))
+            self._client.flush()
         except Exception:
             self._observer.bug("a stream failed", self._exchange.record.reference)
             self._fail(Failure.INTERNAL)
+            self._client.flush()
 
     def _take(self) -> None:
         """Deal with what has come, until nothing is left or the client is full."""
@@ -162,6 +166,7 @@ class Stream:
             part = next(self._parts, None)
             if part is not None:
                 self._pass(self._sanitizer.feed(part))
+                self._client.flush()
             elif piece := answer.take():
                 self._parts = self._decoder.feed(piece)
             else:

@@ -80,14 +80,14 @@ class Answer:
 
         Raises UpstreamFailureError.
         """
-        if not self._waited:
+        if not self._waited and not self._body.is_eof():
             self._waited = True
             self._wire.read_timeout = self._idle
             self._wire.start_timeout()
         try:
             return await self._body.readany()
         except Exception as error:
-            raise _translate(error, _AFTER) from error
+            raise _translate(error, _READING) from error
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
@@ -114,7 +114,7 @@ class Answer:
     def broken(self) -> UpstreamFailureError | None:
         """What broke the body, if something did."""
         error = self._body.exception()
-        return _translate(error, _AFTER) if error is not None else None
+        return _translate(error, _READING) if error is not None else None
 
     def hold(self) -> None:
         """Let the upstream wait until `go_on`."""
@@ -171,14 +171,21 @@ class Upstream:
 
         Raises UpstreamFailureError.
         """
-        began = self._loop.time()
         while True:
-            connection = await self._connect()
-            wire = _wire_of(connection)
-            reused, wire.reused = wire.reused, True
-            connected_after = None if reused else self._loop.time() - began
+            wire: Wire | None = None
+            reused = False
+            began = self._loop.time()
             try:
-                answer = await self._ask(connection, method, target, headers, body)
+                async with asyncio.timeout(self._limits.connect) as time:
+                    connection = await self._connect()
+                    wire = _wire_of(connection)
+                    reused, wire.reused = wire.reused, True
+                    connected_after = None if reused else self._loop.time() - began
+                    time.reschedule(self._loop.time() + self._limits.response)
+                    answer = await self._ask(connection, method, target, headers, body, time)
+            except TimeoutError as error:
+                failure = Failure.CONNECT_TIMEOUT if wire is None else Failure.RESPONSE_TIMEOUT
+                raise UpstreamFailureError(failure, _words(error)) from error
             except UpstreamFailureError as error:
                 again = reused and body is None and method in _IDEMPOTENT
                 if not again or error.failure is not Failure.RESET_BEFORE:
@@ -189,15 +196,12 @@ class Upstream:
 
     async def _connect(self) -> aiohttp.connector.Connection:
         try:
-            async with asyncio.timeout(self._limits.connect):
-                return await self._wires.connect(self._place, [], self._no_times)
-        except TimeoutError as error:
-            raise UpstreamFailureError(Failure.CONNECT_TIMEOUT, _words(error)) from error
+            return await self._wires.connect(self._place, [], self._no_times)
         except Exception as error:
             if self._secure and _is_reset(error):
                 # Connected, but not yet open: it broke in the handshake.
                 raise UpstreamFailureError(Failure.TLS, _words(error)) from error
-            raise _translate(error, _BEFORE) from error
+            raise _translate(error, _CONNECTING) from error
 
     async def _ask(
         self,
@@ -206,6 +210,7 @@ class Upstream:
         target: str,
         headers: CIMultiDict[str],
         body: RequestBody | None,
+        time: asyncio.Timeout,
     ) -> Answer:
         wire = _wire_of(connection)
         wire.asked = True
@@ -225,17 +230,17 @@ class Upstream:
         writer = StreamWriter(wire, self._loop)
         sending: asyncio.Task[None] | None = None
         try:
-            async with asyncio.timeout(self._limits.response) as time:
-                if hdrs.TRANSFER_ENCODING in headers:
-                    writer.enable_chunking()
-                await writer.write_headers(f"{method} {self._prefix}{target} HTTP/1.1", headers)
-                if body is None or whole is not None:
-                    await writer.write_eof(whole or b"")
-                else:
-                    sending = self._loop.create_task(self._send(writer, wire, body, time))
+            if hdrs.TRANSFER_ENCODING in headers:
+                writer.enable_chunking()
+            await writer.write_headers(f"{method} {self._prefix}{target} HTTP/1.1", headers)
+            if whole is not None:
+                await writer.write_eof(whole)
+            else:
+                assert body is not None  # noqa: S101 - without one, all of it is here
+                sending = self._loop.create_task(self._send(writer, wire, body, time))
+            message, payload = await wire.read()
+            while 100 <= message.code < 200 and message.code != 101:
                 message, payload = await wire.read()
-                while 100 <= message.code < 200 and message.code != 101:
-                    message, payload = await wire.read()
         except BaseException as error:
             if sending is not None:
                 sending.cancel()
@@ -244,7 +249,7 @@ class Upstream:
                 raise
             if body is not None and body.failure is not None:
                 raise UpstreamFailureError(body.failure, _words(error)) from error
-            raise _translate(error, _BEFORE) from error
+            raise _translate(error, _ASKING) from error
         answer = Answer(connection, message, payload, sending, self._limits.idle)
         if message.code == 101:
             answer.close()
@@ -282,23 +287,24 @@ class Upstream:
 
 # The first class that fits decides, so the narrower ones come first.
 _Table = tuple[tuple[type[BaseException], Failure], ...]
-_BEFORE: Final[_Table] = (
+_CONNECTING: Final[_Table] = (
     (aiohttp.ClientConnectorDNSError, Failure.DNS),
     (aiohttp.ClientConnectorCertificateError, Failure.TLS),
     (aiohttp.ClientSSLError, Failure.TLS),
     (aiohttp.ServerFingerprintMismatch, Failure.TLS),
-    (aiohttp.ConnectionTimeoutError, Failure.CONNECT_TIMEOUT),
+    (TimeoutError, Failure.CONNECT_TIMEOUT),
     (aiohttp.ClientConnectorError, Failure.CONNECT),
+    (OSError, Failure.CONNECT),
+)
+_ASKING: Final[_Table] = (
     (TimeoutError, Failure.RESPONSE_TIMEOUT),
-    (aiohttp.ServerDisconnectedError, Failure.RESET_BEFORE),
-    (aiohttp.ClientOSError, Failure.RESET_BEFORE),
     (HttpProcessingError, Failure.PROTOCOL),
     (aiohttp.ClientPayloadError, Failure.PROTOCOL),
     (aiohttp.ClientConnectionError, Failure.RESET_BEFORE),
     (aiohttp.ClientError, Failure.PROTOCOL),
     (OSError, Failure.RESET_BEFORE),
 )
-_AFTER: Final[_Table] = (
+_READING: Final[_Table] = (
     (TimeoutError, Failure.IDLE),
     (aiohttp.ClientError, Failure.RESET_AFTER),
     (HttpProcessingError, Failure.RESET_AFTER),

@@ -34,7 +34,7 @@ CONNECTING = [
     (aiohttp.ServerFingerprintMismatch(b"a", b"b", CANARY, 443), Failure.TLS),
     (aiohttp.ConnectionTimeoutError(CANARY), Failure.CONNECT_TIMEOUT),
     (TimeoutError(CANARY), Failure.CONNECT_TIMEOUT),
-    (ConnectionResetError(CANARY), Failure.RESET_BEFORE),
+    (ConnectionResetError(CANARY), Failure.CONNECT),
     (RuntimeError(CANARY), Failure.INTERNAL),
     (UnicodeError(CANARY), Failure.INTERNAL),
 ]
