@@ -85,33 +85,32 @@ class StreamSanitizer:
         last = len(lines) - 1  # no line end has closed it
         copied = start = at = 0  # up to where it is written, and read: in bytes, and in lines
         while at < last:
-            line, blank = lines[at], at + 1
-            passes = False
-            if line.startswith(b"data: ") and blank < last and not lines[blank]:
-                end = start + len(line) + 2
-                passes = going_on and plain(line[6:], b"")
-            elif line.startswith(b"event: ") and at + 2 < last and not lines[at + 2]:
-                blank, data = at + 2, lines[at + 1]
-                end = start + len(line) + len(data) + 3
-                # An empty name would not be written.
-                framed = data.startswith(b"data: ") and len(line) > 7
-                passes = going_on and framed and plain(data[6:], line[7:])
-            if passes:
+            line, blank, name = lines[at], at + 1, b""
+            end = start + len(line) + 2
+            if line.startswith(b"event: ") and len(line) > 7 and blank < last:
+                name, line = line[7:], lines[blank]
+                blank += 1
+                end += len(line) + 1
+            framed = line.startswith(b"data: ") and blank < last and not lines[blank]
+            if framed and going_on and plain(line[6:], name):
                 self.content_seen = True
                 self.events += 1
                 start, at = end, blank + 1
                 continue
             out.append(self._noted(chunk[copied:start]))
-            end = start
-            while at < last and lines[at]:
-                end += len(lines[at]) + 1
-                at += 1
-            end = end + 1 if at < last else len(chunk)
-            out.append(self._feed(chunk[start:end]))
+            if framed and len(line) > 6:
+                out.append(self._judged([Event(line[6:], name)]))
+            else:
+                end = start
+                while at < last and lines[at]:
+                    end += len(lines[at]) + 1
+                    at += 1
+                blank = at
+                end = end + 1 if at < last else len(chunk)
+                out.append(self._feed(chunk[start:end]))
             if self.closed:
                 return b"".join(out)
-            copied = start = end
-            at += 1
+            copied, start, at = end, end, blank + 1
             going_on = not self.ended
         out.append(self._noted(chunk[copied:start]))
         if start < len(chunk):
@@ -128,15 +127,15 @@ class StreamSanitizer:
     def _feed(self, chunk: bytes) -> bytes:
         if self.closed:
             return b""
-        out: list[bytes] = []
         try:
             events = self._decoder.feed(chunk)
         except EventTooLargeError as error:
-            self._write(error.events, out)
-            self._noted(b"".join(out))
-            out.append(self.fail(Failure.EVENT_TOO_LARGE))
-        else:
-            self._write(events, out)
+            return self._judged(error.events) + self.fail(Failure.EVENT_TOO_LARGE)
+        return self._judged(events)
+
+    def _judged(self, events: list[Event]) -> bytes:
+        out: list[bytes] = []
+        self._write(events, out)
         written = b"".join(out)
         return self._noted(written) if self.reply is None else written
 
