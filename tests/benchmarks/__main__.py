@@ -34,8 +34,9 @@ from tests.benchmarks.rounds import Results, measure_all
 from tests.benchmarks.scale import Curves, scale
 from tests.benchmarks.workloads import FULL, QUICK, Plan
 
-# Of each point of a curve.
-_POINT_SECONDS: Final = 1.5
+# Of each point of a curve, in each of its rounds.
+_POINT_SECONDS: Final = 0.6
+_CURVE_ROUNDS: Final = 3
 
 
 async def benchmark(
@@ -62,7 +63,7 @@ async def benchmark(
                 tell_results(console, plan, results)
             if curve_seconds is not None:
                 scaled = [one for one in field if one.name in {"naive", "discreet"}]
-                curves = await scale(curve_seconds, scaled, upstream, folder, say)
+                curves = await scale(curve_seconds, _CURVE_ROUNDS, scaled, upstream, folder, say)
                 told["curves"] = _curves(curves)
                 tell_curves(console, curves)
     tell_missing(console, missing)
@@ -102,7 +103,7 @@ def main() -> None:
     chosen = parser.parse_args()
     plan = {"run": FULL, "quick": QUICK, "scale": None}[chosen.what]
     curve_seconds = None if chosen.what == "quick" else _POINT_SECONDS
-    console = Console(width=WIDTH, soft_wrap=True)
+    console = Console(width=WIDTH)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # what it starts inherits this
     gc.freeze()

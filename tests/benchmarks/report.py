@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from tests.benchmarks.contestants import Contestant
 from tests.benchmarks.rounds import FIRST, Results
-from tests.benchmarks.scale import Curves, Point
+from tests.benchmarks.scale import EVENTS_A_SECOND, Curves, Point
 from tests.benchmarks.workloads import RESPONSES, WORKLOADS, Plan, Workload
 
 WIDTH: Final = 100
@@ -136,31 +135,32 @@ def _tell_command(console: Console, results: Results) -> None:
 
 def tell_curves(console: Console, curves: Curves) -> None:
     """Plot the curves, as bars."""
-    shown: Sequence[tuple[str, str, Callable[[Point], str]]] = (
-        ("events", "µs of CPU for each further event of a stream", _events),
-        ("size", "µs of CPU for each further KiB of one event", _size),
-        ("streams", "µs of CPU per event, 2,000 events/s over this many open streams", _events),
-    )
-    for name, title, label in shown:
+    titles = {
+        "events": "µs of CPU for each further event of a stream",
+        "size": "µs of CPU for each further KiB of one event",
+        "streams": f"µs of CPU per event: {EVENTS_A_SECOND:,} events/s over so many open streams",
+    }
+    for name, title in titles.items():
         console.print(f"\n[bold]{title}[/bold]")
-        points = [point for one in curves[name].values() for point in one]
+        points = [point for curve in curves[name].values() for point in curve]
         most = max((point.each for point in points if point.each is not None), default=0.0)
         for contestant, curve in curves[name].items():
             for point in curve:
-                console.print(f"  {contestant:9}{label(point):>8}  {_bar(point, most)}")
+                work = _size(point.work) if name == "size" else f"{point.work:,}"
+                console.print(f"  {contestant:9}{work:>8}  {_bar(point, most)}", highlight=False)
 
 
-def _events(point: Point) -> str:
-    return f"{point.work:,}"
-
-
-def _size(point: Point) -> str:
-    return f"{point.work} KiB" if point.work < 1024 else f"{point.work // 1024} MiB"
+def _size(kib: int) -> str:
+    return f"{kib} KiB" if kib < 1024 else f"{kib // 1024} MiB"
 
 
 def _bar(point: Point, most: float) -> str:
-    if point.cost.failures:
-        return f"{_INVALID}: {point.cost.first_failure}"
+    for cost in point.costs:
+        if cost.failures:
+            return f"{_INVALID}: {cost.first_failure}"
     if point.each is None:
-        return f"{point.cost.each or 0:,.0f} µs in all"
-    return f"{'█' * round(_BAR * max(point.each, 0.0) / (most or 1))} {point.each:.2f}"
+        whole = statistics.median(cost.each or 0.0 for cost in point.costs)
+        return f"the first takes {whole:,.0f}"
+    bar = "█" * round(_BAR * max(point.each, 0.0) / (most or 1))
+    memory = "" if point.memory is None else f"; {point.memory / 1024:.1f} KiB a stream"
+    return f"{bar} {point.each:.2f}{memory}"

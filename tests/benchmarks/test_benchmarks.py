@@ -178,16 +178,16 @@ async def test_a_connection_that_closes_in_the_middle_is_a_failure() -> None:
     assert "closed" in judge.first_failure
 
 
-def _point(work: int, microseconds: float) -> tuple[int, Cost]:
-    return work, Cost(count=1, seconds=1.0, cpu=microseconds / 1e6)
+def _took(*microseconds: float) -> list[Cost]:
+    return [Cost(count=1, seconds=1.0, cpu=each / 1e6) for each in microseconds]
 
 
 def test_a_curve_tells_what_each_further_unit_took() -> None:
-    costs = dict((_point(10, 300.0), _point(110, 500.0), _point(1110, 4500.0)))
+    costs = {10: _took(290.0, 300.0, 800.0), 110: _took(500.0), 1010: _took(4300.0)}
     further = [point.each for point in points(costs, further=True)]
     assert further == [None, pytest.approx(2.0), pytest.approx(4.0)]
     whole = [point.each for point in points(costs, further=False)]
-    assert whole == [pytest.approx(300.0), pytest.approx(500.0), pytest.approx(4500.0)]
+    assert whole == [pytest.approx(300.0), pytest.approx(500.0), pytest.approx(4300.0)]
 
 
 def test_ratios_are_taken_within_a_round() -> None:

@@ -76,10 +76,11 @@ class Plan:
 FULL: Final = Plan()
 QUICK: Final = Plan(
     workloads=WORKLOADS,
-    seconds=0.6,
-    paced=1.2,
+    seconds=0.4,
+    paced=1.0,
     sequential=80,
-    open_streams=300,
+    open_streams=200,
     memory_rounds=1,
     workers_rounds=1,
+    starts=3,
 )
