@@ -76,10 +76,11 @@ class Plan:
 FULL: Final = Plan()
 QUICK: Final = Plan(
     workloads=WORKLOADS,
-    seconds=0.4,
-    paced=1.0,
+    seconds=0.35,
+    paced=0.8,
     sequential=80,
     open_streams=200,
+    idle=Script("chat", rate=4.0),
     memory_rounds=1,
     workers_rounds=1,
     starts=3,
