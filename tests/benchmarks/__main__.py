@@ -8,12 +8,15 @@ scale    the curves
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import resource
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +97,13 @@ def _curves(curves: Curves) -> dict[str, Any]:
     }
 
 
+async def _ended_by_sigterm(measuring: Coroutine[None, None, dict[str, Any]]) -> dict[str, Any]:
+    """Measure; a SIGTERM ends everything that was started too, as SIGINT does by itself."""
+    task = asyncio.ensure_future(measuring)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
 def main() -> None:
     """Run what the command line says."""
     parser = argparse.ArgumentParser(prog="tests.benchmarks")
@@ -108,7 +118,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # what it starts inherits this
     gc.freeze()
     names = filter(None, chosen.only.split(","))
-    told = uvloop.run(benchmark(console, plan, curve_seconds, *names))
+    told = uvloop.run(_ended_by_sigterm(benchmark(console, plan, curve_seconds, *names)))
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(told, indent=1))
     console.print(f"all figures: {chosen.json}")
