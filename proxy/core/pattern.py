@@ -111,7 +111,7 @@ class Pattern:
             elif token["space"]:
                 out.append(" ")
             elif token["slot"] is None:
-                literal += token["text"].isalnum()
+                literal += token["text"].isalnum() * (1 if token["text"].isascii() else 2)
                 out.append(re.escape(token["text"]))
             else:
                 slot = _SLOT.match(token["slot"])
@@ -160,7 +160,8 @@ class Pattern:
         return values
 
 
-# Three letters already pick out a word; fewer would match nearly every message.
+# Three letters already pick out a word; fewer would match nearly every message. Of a script whose
+# words are two characters long, each counts for two.
 _MIN_LITERAL: Final = 3
 # Each further gap multiplies the steps a search may take.
 _MAX_GAPS: Final = 2
