@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from proxy.core.embedded import is_html
 from proxy.core.errors import Origin, UpstreamError
-from proxy.core.evidence import MAX_RAW, Reader, squash
+from proxy.core.evidence import MAX_RAW, Reader
 from proxy.core.failures import Failure
+from proxy.core.fields import squash
 from proxy.core.pattern import Pattern
 from tests.playbook import shipped
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
-from proxy.core.evidence import squash
 from proxy.core.failures import Failure
+from proxy.core.fields import squash
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import write_json
 from proxy.core.spec import INCOMPLETE_ALIASES, INCOMPLETE_REASONS
