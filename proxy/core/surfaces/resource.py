@@ -45,6 +45,12 @@ _OF_ERRORS: Final = frozenset(
     """.split()  # noqa: SIM905 - words that are read as a list
 )
 
+# Where such an object says how it went, and how it says that it went well.
+_OUTCOMES: Final = ("success", "ok", "status", "code", "status_code", "statusCode")
+_WELL: Final = frozenset(
+    {"true", "ok", "success", "succeeded", "completed", "healthy", "ready", "alive", "0", "200"}
+)
+
 
 def read_resource(value: object, ledger: Ledger) -> BodyVerdict:
     """Judge the JSON of any 2xx answer: an error, or a resource with its stored errors replaced."""
@@ -133,8 +139,11 @@ def _is_bare_error(value: dict[str, Any]) -> bool:
     tells = tells_of_error(value) or any(
         isinstance(value.get(name), dict) for name in ("detail", "fault")
     )
-    return tells and all(
-        squash(name) in _OF_ERRORS for name, entry in value.items() if entry is not None
+    well = any(str(value.get(name)).lower() in _WELL for name in _OUTCOMES)
+    return (
+        tells
+        and not well
+        and all(squash(name) in _OF_ERRORS for name, entry in value.items() if entry is not None)
     )
 
 
