@@ -117,9 +117,10 @@ def read_fields(fields: Mapping[str, Any]) -> Layer:
         message=_message(fields),
         status=next((s for n in _STATUS if (s := _as_status(fields.get(n))) is not None), None),
     )
-    word = fields.get("error")
-    if not layer.code and isinstance(word, str) and _ONE_WORD.fullmatch(word):
-        layer.code = _word(word)  # {"error": "rate_limit_exceeded", "error_description": ...}
+    # Some say the code where a text is due.
+    for word in (fields.get("error"), "" if layer.type else layer.message):
+        if not layer.code and isinstance(word, str) and _ONE_WORD.fullmatch(word):
+            layer.code = _word(word)
     for name in _PARAM:
         entry = fields.get(name)
         if isinstance(entry, list) and entry:  # FastAPI's loc: ["body", "messages", 0, "content"]
