@@ -2,26 +2,58 @@
 
 orjson is fast and strict. Providers are not: a model's emoji split over two deltas comes as
 lone surrogates, a log probability as -Infinity. Clients read both, so they are ordinary.
+
+A name that stands twice in one object is where parsers differ: this one keeps the last value, a
+client's may keep the first. What is judged must be what is read, so a text in which a second value
+hides an error, or a whole object, is no JSON here.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import orjson
+
+# Letters of the word as `\u0065`: nobody escapes ASCII letters but to hide them.
+_LETTERS: Final = (b"\\u006", b"\\u007")
+
+
+def has_no_error(data: bytes) -> bool:
+    """Tell whether nothing in a JSON text can be named or called "error".
+
+    In a string's text the quotes are escaped, so this finds names and whole values only.
+    """
+    return b'"error"' not in data and not any(letter in data for letter in _LETTERS)
 
 
 def parse_json(data: bytes | str) -> Any:
     """Parse JSON; None when it is not (a bare `null` says as little)."""
+    raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
     try:
-        return orjson.loads(data)
+        if has_no_error(raw):
+            return orjson.loads(raw)
     except orjson.JSONDecodeError:
         pass
+    return _parse_slowly(data)
+
+
+def _parse_slowly(data: bytes | str) -> Any:
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        for name, hidden in pairs:
+            if hidden is value[name] or not hidden:
+                continue
+            if name == "error" or isinstance(hidden, dict | list):
+                raise ValueError(name)
+    return value
 
 
 def write_json(value: object) -> bytes:

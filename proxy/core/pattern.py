@@ -6,7 +6,7 @@ A pattern is looked for in an upstream's message:
     the model ... does not exist
 
 Letters match in any case, a space matches any white space, a pattern begins and ends at
-word boundaries, and `...` stands for at most 200 characters whose text is never kept.
+word boundaries, and `...` stands for at most 200 characters, or none, whose text is never kept.
 
 A slot's value is the only thing of an upstream's that can stand in a sentence, so a slot
 matches nothing that could carry a secret: a bounded number, or the name of a request field
@@ -71,7 +71,9 @@ SLOT_TYPES: Final[Mapping[str, tuple[str, Callable[[str], str | None]]]] = {
 }
 """Slot type → what it matches, and how its text becomes a value (None: not this after all)."""
 
-_TOKEN: Final = re.compile(r"\{(?P<slot>[^{}]*)\}|(?P<gap>\.{3}|…)|(?P<space>\s+)|(?P<text>.)")
+_TOKEN: Final = re.compile(
+    r"\{(?P<slot>[^{}]*)\}|(?P<between>\s+(?:\.{3}|…)\s+)|(?P<gap>\.{3}|…)|(?P<space>\s+)|(?P<text>.)"
+)
 _NOT_LITERAL: Final = re.compile(r"\{[^{}]*\}|\.{3}|…")
 _SLOT: Final = re.compile(r"(?P<name>[a-z][a-z0-9_]{0,31}):(?P<type>[a-z]+)\Z")
 _SENTENCE_SLOT: Final = re.compile(r"\{([^{}]*)\}")
@@ -105,13 +107,16 @@ class Pattern:
         gaps = literal = 0
         stripped = text.strip()
         for token in _TOKEN.finditer(stripped):
-            if token["gap"]:
+            if token["between"]:
+                gaps += 1
+                out.append(f" (?:{_GAP} )?")
+            elif token["gap"]:
                 gaps += 1
                 out.append(_GAP)
             elif token["space"]:
                 out.append(" ")
             elif token["slot"] is None:
-                literal += token["text"].isalnum()
+                literal += token["text"].isalnum() * (1 if token["text"].isascii() else 2)
                 out.append(re.escape(token["text"]))
             else:
                 slot = _SLOT.match(token["slot"])
@@ -160,7 +165,8 @@ class Pattern:
         return values
 
 
-# Three letters already pick out a word; fewer would match nearly every message.
+# Three letters already pick out a word; fewer would match nearly every message. Of a script whose
+# words are two characters long, each counts for two.
 _MIN_LITERAL: Final = 3
 # Each further gap multiplies the steps a search may take.
 _MAX_GAPS: Final = 2

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from proxy.core.errors import Credentials, Origin, Reply, UpstreamError
-from proxy.core.evidence import Reader, squash
+from proxy.core.evidence import Reader
 from proxy.core.failures import Failure
+from proxy.core.fields import squash
 from proxy.core.pattern import Pattern, Sentence, is_field_name, whole_seconds
 from proxy.core.spec import RESPONSE_ERROR_CODES
 

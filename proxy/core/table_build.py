@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.core.errors import Origin, UpstreamError
-from proxy.core.evidence import Reader, squash
+from proxy.core.evidence import Reader
+from proxy.core.fields import squash
 from proxy.core.layout import Condition, Layout, Layouts, parse_path
 from proxy.core.pattern import Pattern, Sentence
 from proxy.core.problem import Problem, TableError

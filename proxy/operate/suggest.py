@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from proxy.core.evidence import squash
+from proxy.core.fields import squash
 from proxy.core.problem import TableError
 from proxy.core.table_file import parse
 from proxy.operate.secrets import MASK

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from proxy.core.embedded import is_html
 from proxy.core.errors import Origin, UpstreamError
-from proxy.core.evidence import MAX_RAW, Reader, squash
+from proxy.core.evidence import MAX_RAW, Reader
 from proxy.core.failures import Failure
+from proxy.core.fields import squash
 from proxy.core.pattern import Pattern
 from tests.playbook import shipped
 
@@ -72,6 +73,17 @@ SHAPES: dict[str, tuple[object, dict[str, Any]]] = {
         {"type": "https://fake.example/probs/out-of-credit", "title": "M", "status": 402},
         {"status": 402, "type": "out-of-credit", "message": "M"},
     ),
+    "problem+json with a detail": (
+        {"title": "Out of credit", "status": 402, "detail": "M"},
+        {"status": 402, "message": "Out of credit: M"},
+    ),
+    "a status in words above": (
+        {"error": "Bad Request", "message": "M"},
+        told(message="M"),
+    ),
+    "a heading above": ({"error": "No more luck", "message": "M"}, told(message="No more luck: M")),
+    "a heading that repeats": ({"error": "M", "message": "M"}, told(message="M")),
+    "a name of an error": ({"name": "T", "message": "M"}, told(type="T", message="M")),
     "problem+json about:blank": ({"type": "about:blank", "title": "M"}, told(message="M")),
     "exception-named key": (
         {"throttlingException": {"message": "M"}},
@@ -177,6 +189,8 @@ STATUSES: list[tuple[dict[str, object], int]] = [
     ({"status": True}, 500),
     ({"message": "429: slow"}, 429),
     ({"message": "Error code: 429 - {'a': 1}"}, 429),
+    ({"message": "lib.ApiError: Fake - Error code: 429 - {'a': 1}"}, 429),
+    ({"message": "see Error code: 429"}, 500),
     ({"message": "<429> slow"}, 429),
     ({"message": "[429] slow"}, 429),
     ({"message": "HTTP 429, slow"}, 429),

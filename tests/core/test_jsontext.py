@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from proxy.core.jsontext import parse_json, write_json
+from proxy.core.jsontext import has_no_error, parse_json, write_json
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,37 @@ def test_what_is_nested_deeply_can_be_written(depth: int) -> None:
 def test_what_is_nested_absurdly_never_raises(depth: int) -> None:
     text = b"[" * depth + b"]" * depth
     assert write_json(parse_json(text)) in (text, b"null")
+
+
+HIDDEN = {
+    "an error behind null": b'{"error":{"message":"fake"},"error":null}',
+    "a text behind null": b'{"error":"fake","error":null,"choices":[]}',
+    "an error in hidden choices": b'{"choices":[{"error":"fake"}],"choices":[]}',
+    "deeper down": b'[{"a":{"error":{"a":1},"error":false}}]',
+    "spelled with escapes": b'{"\\u0065rror":{"message":"fake"},"error":null}',
+    "spelled with escapes both times": b'{"err\\u006fr":"fake","e\\u0072ror":null}',
+}
+
+
+@pytest.mark.parametrize("text", HIDDEN.values(), ids=HIDDEN)
+def test_what_another_parser_would_read_is_not_hidden(text: bytes) -> None:
+    assert parse_json(text) is None
+    assert parse_json(text.decode()) is None
+    assert not has_no_error(text)
+
+
+TWICE = {
+    "null twice": b'{"error":null,"error":null}',
+    "an error that both parsers read": b'{"error":null,"error":{"code":"c"}}',
+    "a word": b'{"error":null,"model":"a","model":"b"}',
+    "without any error": b'{"choices":[1],"choices":[]}',
+}
+
+
+@pytest.mark.parametrize("text", TWICE.values(), ids=TWICE)
+def test_what_stands_twice_and_hides_nothing_is_read(text: bytes) -> None:
+    assert isinstance(parse_json(text), dict)
+
+
+def test_an_error_in_a_strings_text_is_no_name() -> None:
+    assert has_no_error(b'{"delta":"{\\"error\\": 1}"}')

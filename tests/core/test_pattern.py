@@ -26,6 +26,9 @@ MATCHES = [
     ("Rate LIMIT reached", "RATE limit REACHED for you", {}),
     ("the model ... does not exist", "The model `secret` does not exist", {}),
     ("the model … does not exist", "the model x does not exist", {}),
+    ("the model ... does not exist", "the model does not exist", {}),
+    ("'models...' is bad", "'models/x' is bad", {}),
+    ("余额", "您的余额不足", {}),
     ("the model ... does not exist", "the model does not exist. A does not exist", {}),
     ("a[b](c)*+?.^$|\\", "see a[b](c)*+?.^$|\\ there", {}),
     ("  spaced   out  ", "spaced out", {}),
@@ -52,6 +55,7 @@ MISSES = [
     ("quota", "quotas"),
     ("quota", "unquota"),
     ("the model ... does not exist", f"the model {'x' * 300} does not exist"),
+    ("the model ... does not exist", "the modeldoes not exist"),
     ("rate limit", ""),
     ("rate limit", "rate-limit"),
 ]
@@ -70,6 +74,7 @@ REFUSED = [
     ("{a:int} of {a:int} tokens", "the slot {a} stands twice"),
     ("{a:int} ab", "fewer than 3 letters"),
     ("...", "fewer than 3 letters"),
+    ("余 ...", "fewer than 3 letters"),
     ("a ... b ... c ... d", "more than 2 gaps"),
 ]
 

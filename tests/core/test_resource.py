@@ -87,6 +87,8 @@ CONTENT: dict[str, Json] = {
     "a moderation of no shape": {"object": "response", "id": "x", "moderation": "x"},
     "data of no list": {"object": "list", "data": "x"},
     "no object": {"a": {"error": "canary"}},
+    "a health check": {"status": "ok", "message": "all systems up"},
+    "what was done": {"success": True, "message": "deleted"},
 }
 
 
@@ -113,6 +115,9 @@ def test_a_job_without_an_error_yet_is_left_as_it_is() -> None:
         {"id": "x", "error": ERROR},
         {"object": "x", "error": ERROR},
         {"base_resp": {"status_code": 1008}},
+        {"success": False, "message": "canary"},
+        {"code": 5, "msg": "canary"},
+        {"success": True, "error": "canary"},
     ],
 )
 def test_an_object_that_is_an_error_and_no_resource_is_one(value: Json) -> None:

@@ -334,3 +334,12 @@ def test_a_proxy_understands_another(name: str) -> None:
     got = notes.answer(notes.reader.read_http(reply.status, body))
     assert got.retryable == reply.retryable
     assert got.code == name or name in OWN_WORDS
+
+
+@pytest.mark.parametrize("surface", OPENINGS)
+def test_an_error_that_a_second_value_hides_is_one(surface: str) -> None:
+    fault = CODED[0]
+    ordinary = OPENINGS[surface][1:-1]
+    for hidden in (error(fault), fault.message):
+        text = f'{{"error":{json.dumps(hidden)},{ordinary},"error":null}}'
+        assert len(in_stream(surface, f"data: {text}\n\n")) == 1, text

@@ -17,7 +17,7 @@ from orjson import loads
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
-from proxy.core.jsontext import parse_json, write_json
+from proxy.core.jsontext import has_no_error, parse_json, write_json
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.names import CHAT, COMPLETIONS
@@ -90,6 +90,7 @@ class ChatStream:
             usual = (
                 not name
                 and self._content_seen
+                and has_no_error(data)
                 and value["object"] in _CHUNKS
                 and self._marks.isdisjoint(value)
                 and not choice.get("finish_reason")

@@ -14,7 +14,7 @@ from orjson import loads
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
-from proxy.core.jsontext import parse_json, write_json
+from proxy.core.jsontext import has_no_error, parse_json, write_json
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.names import MESSAGES
 from proxy.core.surfaces.resource import read_resource
@@ -95,6 +95,7 @@ class MessagesStream:
                 value["type"] == _DELTA
                 and (not name or name == _DELTA.encode())
                 and self._marks.isdisjoint(value)
+                and has_no_error(data)
             )
         except (ValueError, KeyError, TypeError):
             return False

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
-from proxy.core.evidence import squash
 from proxy.core.failures import Failure
+from proxy.core.fields import squash
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import write_json
 from proxy.core.spec import INCOMPLETE_ALIASES, INCOMPLETE_REASONS
@@ -43,6 +43,12 @@ _OF_ERRORS: Final = frozenset(
     errors exception fault id instance loc message msg param path reason requestid status
     statuscode success timestamp title traceid type
     """.split()  # noqa: SIM905 - words that are read as a list
+)
+
+# Where such an object says how it went, and how it says that it went well.
+_OUTCOMES: Final = ("success", "ok", "status", "code", "status_code", "statusCode")
+_WELL: Final = frozenset(
+    {"true", "ok", "success", "succeeded", "completed", "healthy", "ready", "alive", "0", "200"}
 )
 
 
@@ -133,8 +139,11 @@ def _is_bare_error(value: dict[str, Any]) -> bool:
     tells = tells_of_error(value) or any(
         isinstance(value.get(name), dict) for name in ("detail", "fault")
     )
-    return tells and all(
-        squash(name) in _OF_ERRORS for name, entry in value.items() if entry is not None
+    well = any(str(value.get(name)).lower() in _WELL for name in _OUTCOMES)
+    return (
+        tells
+        and not well
+        and all(squash(name) in _OF_ERRORS for name, entry in value.items() if entry is not None)
     )
 
 

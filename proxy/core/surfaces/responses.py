@@ -19,7 +19,7 @@ from orjson import loads
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
-from proxy.core.jsontext import parse_json, write_json
+from proxy.core.jsontext import has_no_error, parse_json, write_json
 from proxy.core.spec import RESPONSE_EVENTS
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.chat import DONE
@@ -139,6 +139,7 @@ class ResponsesStream:
                 (not name or name == known)
                 and type(sequence) is int
                 and self._marks.isdisjoint(value)
+                and has_no_error(data)
             )
         except (ValueError, KeyError, TypeError):
             return False
