@@ -156,9 +156,15 @@ class Settings(BaseModel):
         "than servers keep theirs, or a request meets one that is just closing.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    drain_delay: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0.0,
+        description="Seconds after SIGTERM for which requests are still taken while /readyz says "
+        "503, for load balancers to look away. 0: none.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     drain_timeout: Seconds = Field(
         default=30.0,
-        description="Seconds that running streams get after SIGTERM.",
+        description="Seconds that running streams get after that.",
         json_schema_extra={"metavar": "SECONDS"},
     )
     max_connections: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
@@ -196,6 +202,7 @@ class Settings(BaseModel):
             first_event=self.first_event_timeout,
             idle=self.idle_timeout,
             stream=self.stream_timeout,
+            drain_delay=self.drain_delay,
             drain=self.drain_timeout,
             keep_alive=self.keep_alive,
             send=self.send_timeout,

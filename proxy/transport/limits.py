@@ -18,6 +18,7 @@ class Limits:
     first_event: float
     idle: float
     stream: float
+    drain_delay: float
     drain: float
     keep_alive: float
     send: float

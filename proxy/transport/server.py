@@ -39,7 +39,13 @@ Refuse = Callable[[web.BaseRequest, Failure, str], web.StreamResponse]
 
 
 class Request(web.BaseRequest):
-    """A client's request, whose answer never names the server's software."""
+    """A client's request, whose answer never names the server's software.
+
+    On a server that is leaving, an answer also says that its connection takes no further request:
+    a client that sent one just as it is closed would get no answer.
+    """
+
+    _protocol: Protocol
 
     @property
     def version(self) -> HttpVersion:
@@ -50,6 +56,11 @@ class Request(web.BaseRequest):
     def has_version(self) -> bool:
         """Tell whether the request line named a version."""
         return self._version >= HttpVersion10
+
+    @property
+    def keep_alive(self) -> bool:
+        """Tell whether another request may follow on this connection."""
+        return super().keep_alive and not self._protocol.is_leaving
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers.pop("Server", None)
@@ -108,6 +119,11 @@ class Protocol(web.RequestHandler):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Tell whether this connection is to take no further request."""
+        return self._served.is_leaving
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that reads slowly, also after its answer has ended."""
@@ -180,12 +196,14 @@ class Server(web.Server):
 
     handle: answers a request.
     refuse: answers one that could not be read.
+    is_leaving: every answer from now on is the last on its connection.
     """
 
     def __init__(self, handle: Handler, refuse: Refuse, limits: Limits) -> None:
         super().__init__(handle, handler_cancellation=True)
         self.refuse = refuse
         self.limits = limits
+        self.is_leaving = False
 
     def __call__(self) -> Protocol:
         """Make the protocol of a new connection."""
