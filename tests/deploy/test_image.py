@@ -19,8 +19,10 @@ from tests.deploy.engine import (
     Container,
     build,
     environment,
+    free_port,
     inspect,
     is_ready,
+    is_sandboxed,
     podman,
     serving,
     start,
@@ -342,12 +344,12 @@ def shows_before_and_after(said: str) -> None:
 
 
 def test_compose_shows_before_and_after(image: str) -> None:
-    need("podman-compose")
+    need("podman-compose", *(["netavark", "aardvark-dns", "iptables"] if is_sandboxed() else []))
     compose = ("podman-compose", "-f", str(DEPLOY / "compose.yaml"), "-p", "discreet-tested")
-    settings = environment() | {"DISCREET_IMAGE": image}
+    settings = environment() | {"DISCREET_IMAGE": image, "PORT": str(free_port())}
     try:
         run(*compose, "up", "--no-build", "--detach", environment=settings)
-        podman("wait", "discreet-tested_client_1")
+        podman("wait", "discreet-tested_client_1", seconds=PATIENCE)
         shows_before_and_after(podman("logs", "discreet-tested_client_1"))
     finally:
         run(*compose, "down", "--timeout", "5", ok=False, environment=settings)
