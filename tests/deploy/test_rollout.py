@@ -17,7 +17,6 @@ from tests.proxies import Client, request
 from tests.transport.test_shutdown import Command, paused, serving
 from tests.upstreams import LAST_CHUNK, PATIENCE, Upstream
 
-
 CLIENTS: Final = 16
 
 

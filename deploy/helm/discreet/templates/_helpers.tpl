@@ -61,6 +61,15 @@ livenessProbe:
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
+  # A process that is stuck cannot drain.
+  terminationGracePeriodSeconds: 10
+{{- if $.Values.preStopSeconds }}
+lifecycle:
+  # In the gateway: until every node has heard that this pod takes no new connection. In a sidecar
+  # it runs beside the app's own, and costs no time.
+  preStop:
+    sleep: {seconds: {{ $.Values.preStopSeconds }}}
+{{- end }}
 resources: {{- toYaml $.Values.resources | nindent 2 }}
 securityContext:
   runAsNonRoot: true
@@ -132,6 +141,9 @@ priorityClassName: {{ . }}
     {{- end }}
   ports:
     - {protocol: TCP, port: {{ .Values.networkPolicy.upstreamPort }}}
+{{- with .Values.networkPolicy.extraEgress }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* Ingress to the admin port, from the monitoring. */}}
