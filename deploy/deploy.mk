@@ -45,7 +45,7 @@ deploy-base:
 		podman image exists $(LOCAL_BASE) || deploy/base-image.sh $(LOCAL_BASE)
 
 deploy-lock: $(TOOLS_STAMP)
-	$(LOCK) --output-file deploy/requirements.txt pyproject.toml
+	$(LOCK) --extra otel --output-file deploy/requirements.txt pyproject.toml
 	sed -i '1i # What the image runs, pinned by hash. Written by `make deploy-lock`.' deploy/requirements.txt
 	$(LOCK) --only-build-deps --build-deps-for wheel \
 		--output-file deploy/requirements-build.txt pyproject.toml
