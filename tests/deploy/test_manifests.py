@@ -144,6 +144,18 @@ def test_the_gateway_can_do_without_its_autoscaler(tmp_path: Path) -> None:
     assert "HorizontalPodAutoscaler" not in {each["kind"] for each in documents(manifests)}
 
 
+def test_clients_may_be_in_other_namespaces(tmp_path: Path) -> None:
+    team = {"matchLabels": {"team": "shop"}}
+    words = ("--set-json", f"gateway.clientNamespaces={json.dumps(team)}")
+    manifests = rendered_by_helm("gateway", *words)
+    kubernetes_takes(manifests, tmp_path)
+    policies = [each["spec"] for each in documents(manifests) if each["kind"] == "NetworkPolicy"]
+    (gateway,) = (policy for policy in policies if "Ingress" in policy["policyTypes"])
+    clients = {"matchLabels": {"discreet": "client"}}
+    (client,) = gateway["ingress"][0]["from"]
+    assert client == {"podSelector": clients, "namespaceSelector": team}
+
+
 def test_more_ways_out_are_a_value(tmp_path: Path) -> None:
     rule = {"to": [{"namespaceSelector": {}}], "ports": [{"port": 4318}]}
     for mode in MODES:

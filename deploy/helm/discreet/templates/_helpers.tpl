@@ -43,9 +43,10 @@ env:
   - name: DISCREET_UPSTREAM_API_KEY
     valueFrom:
       secretKeyRef: {name: {{ . }}, key: upstream-api-key, optional: true}
+  # The app beside a sidecar reaches its admin port too, and what the provider said is not for it.
   - name: DISCREET_ADMIN_TOKEN
     valueFrom:
-      secretKeyRef: {name: {{ . }}, key: admin-token, optional: true}
+      secretKeyRef: {name: {{ . }}, key: admin-token, optional: {{ eq $.Values.mode "gateway" }}}
   {{- end }}
 startupProbe:
   httpGet: {path: /readyz, port: admin}
