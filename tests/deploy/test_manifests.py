@@ -26,8 +26,9 @@ GATEWAY = {
 SIDECAR = {"ConfigMap", "Deployment", "NetworkPolicy"}
 
 
-def rendered_by_kustomize(mode: str) -> str:
+def rendered_by_kustomize(mode: str, *words: str) -> str:
     need("kubectl")
+    assert not words
     return run("kubectl", "kustomize", DEPLOY / "kubernetes" / "overlays" / mode).stdout
 
 
