@@ -19,7 +19,7 @@ LOCK = $(TOOLS)/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --
 	--allow-unsafe --constraint .requirements.txt
 
 # aardvark-dns and iptables are what a compose file's network and names need.
-PACKAGES := podman buildah runc netavark aardvark-dns iptables debootstrap prometheus systemd nginx-light
+PACKAGES := podman buildah runc netavark aardvark-dns iptables debootstrap prometheus systemd nginx-light haproxy
 LOCAL_BASE := localhost/debian-python:bookworm
 
 .PHONY: deploy-image deploy-test deploy-prove deploy-packages deploy-tools deploy-base deploy-lock

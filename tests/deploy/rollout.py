@@ -1,6 +1,6 @@
 """A rollout: instances that come and go behind a balancer, and clients that never pause.
 
-    async with Balancer() as balancer, load(balancer, 20) as tally:
+    async with Balancer() as balancer, load(balancer.port, 20) as tally:
         balancer.add(old)
         ...
 
@@ -195,12 +195,12 @@ async def _ask_while_kept(client: Client, tally: Tally, stop: asyncio.Event) -> 
 
 
 @asynccontextmanager
-async def load(balancer: Balancer, clients: int) -> AsyncIterator[Tally]:
+async def load(port: int, clients: int) -> AsyncIterator[Tally]:
     """Keep so many clients asking while the block runs; then let their last streams end."""
     tally, stop = Tally(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
-            group.create_task(_ask_on_and_on(balancer.port, tally, stop))
+            group.create_task(_ask_on_and_on(port, tally, stop))
         yield tally
         stop.set()
 

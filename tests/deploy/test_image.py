@@ -260,7 +260,7 @@ async def test_a_rollout_under_load_cuts_no_stream(image: str) -> None:
     ):
         balancer.add(old)
         await balancer.until(old, ready=True)
-        async with load(balancer, clients=16) as tally:
+        async with load(balancer.port, clients=16) as tally:
             await more(tally)
             balancer.add(new)
             await balancer.until(new, ready=True)

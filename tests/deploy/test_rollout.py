@@ -63,7 +63,7 @@ async def test_a_rollout_under_load_cuts_no_stream(workers: str) -> None:
             return new
 
         old = await begin()
-        async with load(balancer, clients=CLIENTS) as tally:
+        async with load(balancer.port, clients=CLIENTS) as tally:
             for _ in range(2):
                 await more(tally)
                 new = await begin()
