@@ -24,6 +24,7 @@ from proxy.operate.tables import Tables
 from proxy.settings import Settings
 from proxy.transport.admin import admin_port
 from proxy.transport.headers import credentials_of
+from proxy.transport.reach import Reach
 from proxy.transport.relay import Relay, Sending
 from proxy.transport.server import Server, bound_address
 from proxy.transport.upstream import Upstream
@@ -90,8 +91,7 @@ async def serving(
         await stack.enter_async_context(watching(tables))
         admin = None
         if settings.admin is not None:
-            port = admin_port(*settings.admin, office, settings.token(), limits)
-            admin = Address(*await stack.enter_async_context(port))
+            admin = await stack.enter_async_context(administered(settings, settings.admin, office))
 
         def look_away() -> None:
             nonlocal ready
@@ -123,18 +123,30 @@ async def serving(
             await _wait_for_exchanges(relay, limits.drain)
 
 
+@asynccontextmanager
+async def administered(
+    settings: Settings, address: Address, office: Office
+) -> AsyncIterator[Address]:
+    """Answer the operator while the block runs; yield where."""
+    reach = Reach(settings.upstream) if settings.ready_check else None
+    port = admin_port(address, office, settings.token(), settings.limits(), reach)
+    async with port as bound:
+        yield Address(*bound)
+
+
 def reloading_tables(settings: Settings, table: Table, log: Log, metrics: Metrics | None) -> Tables:
     """Hold a table, telling the log and the metrics of each reload."""
 
     def said(refused: list[str]) -> None:
         if metrics is not None:
-            metrics.reloaded(took_effect=not refused)
+            metrics.reloaded(tables.version, took_effect=not refused)
         if refused:
             log.say("the new table is refused, the old one stays", urgent=True, problems=refused)
         else:
             log.say("the table is reloaded", file=str(settings.mappings))
 
-    return Tables(settings.mappings, table, said)
+    tables = Tables(settings.mappings, table, said)
+    return tables
 
 
 @asynccontextmanager

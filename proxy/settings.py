@@ -63,6 +63,12 @@ class Settings(BaseModel):
         description="A bearer token that the admin port asks for, except for health.",
         json_schema_extra={"metavar": "TOKEN"},
     )
+    ready_check: bool = Field(
+        default=False,
+        description="true lets /readyz ask whether the upstream's host answers, too. All replicas "
+        "share an upstream: where it is down, none is ready.",
+        json_schema_extra={"metavar": "true|false"},
+    )
     otel: bool = Field(
         default=False,
         description="true sends spans and metrics by OTLP; needs the extra `otel`.",

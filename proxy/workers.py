@@ -27,13 +27,20 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from proxy.app import announce, reload_on_hangup, reloading_tables, run_loop, serve_worker, watching
+from proxy.app import (
+    administered,
+    announce,
+    reload_on_hangup,
+    reloading_tables,
+    run_loop,
+    serve_worker,
+    watching,
+)
 from proxy.core.table_file import load_checked
 from proxy.operate.incidents import Entry
 from proxy.operate.log import StructuredLog
 from proxy.operate.office import Office
 from proxy.settings import Settings
-from proxy.transport.admin import admin_port
 from proxy.values import Address
 
 # A worker that dies at once, again and again, is started less and less often.
@@ -136,8 +143,7 @@ async def supervise(settings: Settings) -> None:
         await stack.enter_async_context(watching(tables))
         admin: Address | None = None
         if settings.admin is not None:
-            port = admin_port(*settings.admin, office, settings.token(), settings.limits())
-            admin = Address(*await stack.enter_async_context(port))
+            admin = await stack.enter_async_context(administered(settings, settings.admin, office))
 
         loop.add_signal_handler(signal.SIGTERM, stop)
         loop.add_signal_handler(signal.SIGINT, stop)

@@ -41,6 +41,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "idle_timeout": ("0.25", 0.25),
     "stream_timeout": ("86400", 86_400.0),
     "keep_alive": ("15", 15.0),
+    "ready_check": ("true", True),
     "send_timeout": ("9", 9.0),
     "first_event_timeout": ("240", 240.0),
     "client_idle_timeout": ("30", 30.0),

@@ -45,6 +45,7 @@ class StreamSanitizer:
     ended: the provider completed the stream; only its end mark may still come.
     closed: nothing comes any more; the upstream is of no use and can be closed.
     reply: what the client was told instead, once the stream failed.
+    events, dropped: how many were written, and how many held nothing that a client needs.
     """
 
     def __init__(self, stream: SurfaceStream, ledger: Ledger, max_event: int) -> None:
@@ -57,7 +58,7 @@ class StreamSanitizer:
         self.ended = False
         self.closed = False
         self.reply: Reply | None = None
-        self.events = 0
+        self.events = self.dropped = 0
         self._written = b""  # the end of it
 
     def feed(self, chunk: bytes) -> bytes:
@@ -203,6 +204,7 @@ class StreamSanitizer:
                 out.append(self._fail(verdict))
                 return
             if verdict is Mark.DROP:
+                self.dropped += 1
                 self._note_stray(event)
                 continue
             if isinstance(verdict, Rewritten):

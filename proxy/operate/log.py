@@ -64,6 +64,7 @@ class StructuredLog:
             "method": one_line(record.method),
             "path": one_line(record.path),
             "surface": record.surface,
+            "model": record.model or None,
             "credentials": record.credentials,
             "status_in": record.status_in,
             "status": record.status_out,

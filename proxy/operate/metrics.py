@@ -22,6 +22,10 @@ from proxy.operate.record import Record
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, of no use
 
+# From a judgement in a few microseconds to one that waited for a busy processor.
+_OWN_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+# From the same host to a handshake across the world.
+_CONNECT_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 # From a cached answer to a reasoning model's first word.
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -75,6 +79,31 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._connect = Histogram(
+            "discreet_upstream_connect_seconds",
+            "Time to connect to the upstream, TLS included, where no connection was kept.",
+            buckets=_CONNECT_SECONDS,
+            registry=registry,
+        )
+        self._added = Histogram(
+            "discreet_added_latency_seconds",
+            "The proxy's own time before the answer's first content: asking, and judging.",
+            ("surface",),
+            buckets=_OWN_SECONDS,
+            registry=registry,
+        )
+        self._hits = Counter(
+            "discreet_table_hits",
+            "Errors that a rule of the table matched, by rule.",
+            ("rule",),
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "discreet_dropped",
+            "What was left out: events that held nothing for a client, incidents beyond the limit.",
+            ("what",),
+            registry=registry,
+        )
         self._running = Gauge(
             "discreet_exchanges_in_flight",
             "Exchanges under way.",
@@ -97,6 +126,14 @@ class Metrics:
         )
         self._reloaded_at.set_to_current_time()
 
+        self._version = Gauge(
+            "discreet_table_version",
+            "The number of the table in force, counted from 1 at the start.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._version.set(1)
+
         self._draining = Gauge(
             "discreet_draining",
             "Whether the proxy is shutting down and waits for its exchanges: 1 or 0.",
@@ -111,9 +148,10 @@ class Metrics:
         """Note that the proxy is shutting down."""
         self._draining.set(1)
 
-    def reloaded(self, *, took_effect: bool) -> None:
-        """Note a reload of the table."""
+    def reloaded(self, version: int, *, took_effect: bool) -> None:
+        """Note a reload of the table. version: of the one that is in force now."""
         self._reload.set(int(took_effect))
+        self._version.set(version)
         if took_effect:
             self._reloaded_at.set_to_current_time()
 
@@ -129,6 +167,14 @@ class Metrics:
         of(self._endings, surface, record.ending).inc()
         if record.gate == "promoted":
             self._promotions.inc()
+        if record.connected_after is not None:
+            self._connect.observe(record.connected_after)
+        if record.asked_in is not None and record.judged_in is not None:
+            of(self._added, surface).observe(record.asked_in + record.judged_in)
+        if record.dropped_events:
+            of(self._dropped, "event").inc(record.dropped_events)
+        if record.dropped_incidents:
+            of(self._dropped, "incident").inc(record.dropped_incidents)
         if record.headers_after is not None:
             of(self._headers, surface).observe(record.headers_after)
         if record.first_event_after is not None:
@@ -141,6 +187,8 @@ class Metrics:
             self._errors.labels(resolution.reply.code, rule, origin, failure).inc()
             if resolution.rule is None:
                 self._unmapped.inc()
+            else:
+                of(self._hits, rule).inc()
 
 
 def _labelled(metric: Any, *labels: object) -> Any:

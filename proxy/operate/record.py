@@ -15,7 +15,12 @@ Ending = Literal["answered", "failed", "client_gone"]
 class Record:
     """What is known of an exchange so far. Times are seconds since `began`.
 
+    model: as the request names it.
     connected_after: None where a connection to the upstream was there already.
+    asked_in: of the proxy's own time, until the request was on its way.
+    judged_in: the same, from an answer's arrival to the decision on it: of a stream's first
+        content, or of a whole body.
+    dropped_events, dropped_incidents: what was passed over, and what was one too many to keep.
     """
 
     reference: str
@@ -25,13 +30,18 @@ class Record:
     credentials: str
     client_request_id: str = ""
     traceparent: str = ""
+    model: str = ""
     began: float = field(default_factory=time.monotonic)
     status_in: int | None = None
     status_out: int | None = None
     upstream_request_id: str = ""
     bytes_out: int = 0
     events: int = 0
+    dropped_events: int = 0
+    dropped_incidents: int = 0
     gate: Literal["", "held", "promoted"] = ""
+    asked_in: float | None = None
+    judged_in: float | None = None
     connected_after: float | None = None
     headers_after: float | None = None
     first_event_after: float | None = None

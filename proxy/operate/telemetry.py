@@ -80,6 +80,8 @@ class Telemetry:
         }
         if record.surface in _OPERATIONS:
             attributes["gen_ai.operation.name"] = _OPERATIONS[record.surface]
+        if record.model:
+            attributes["gen_ai.request.model"] = record.model
         if record.status_out is not None:
             attributes["http.response.status_code"] = record.status_out
         if record.incidents:

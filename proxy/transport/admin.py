@@ -2,7 +2,8 @@
 
 /                   the page
 /livez              200 while the process runs
-/readyz /startupz   200 while it serves, 503 before and while draining
+/startupz           200 while it serves, 503 before and while draining
+/readyz             the same, and on demand 503 while the upstream's host does not answer
 /metrics            Prometheus's text format
 /status             how things stand
 /history            errors by reply and rule, a minute each, for an hour
@@ -30,6 +31,7 @@ from proxy.core.sse import ENCODED_KEEP_ALIVE, encode
 from proxy.operate.incidents import Entry
 from proxy.operate.office import Office
 from proxy.transport.limits import Limits
+from proxy.transport.reach import Reach
 from proxy.transport.server import Server, bound_address
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -50,10 +52,14 @@ class AdminPort:
     token: what a request must bring as a bearer token; "" where none is asked for. Health is
         never asked for one, because orchestrators bring none.
     on_loopback: the port is for this machine alone, so that it is asked by address.
+    reach: asked by /readyz, if at all.
     """
 
-    def __init__(self, office: Office, token: str, *, on_loopback: bool) -> None:
+    def __init__(
+        self, office: Office, token: str, reach: Reach | None, *, on_loopback: bool
+    ) -> None:
         self._office = office
+        self._reach = reach
         self._on_loopback = on_loopback
         self._token = token
 
@@ -63,10 +69,9 @@ class AdminPort:
             return _text(405, "only GET\n")
         office = self._office
         match request.path:
-            case "/livez":
-                return _text(200, "ok\n")
-            case "/readyz" | "/startupz":
-                return _text(200, "ok\n") if office.ready() else _text(503, "not ready\n")
+            case "/livez" | "/startupz" | "/readyz":
+                ill = await self._ill(request.path)
+                return _text(503, f"{ill}\n") if ill else _text(200, "ok\n")
             case "/" | "/index.html":
                 headers = {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"}
                 page = _PAGE.read_text(encoding="utf-8")
@@ -97,6 +102,14 @@ class AdminPort:
         """Answer a request that could not be read, or whose answer failed."""
         del request, detail
         return _text(500 if failure is Failure.INTERNAL else 400, f"{failure.meaning}\n")
+
+    async def _ill(self, path: str) -> str:
+        """Return what is wrong, if anything is, for whoever asks at `path`."""
+        if path != "/livez" and not self._office.ready():
+            return "not ready"
+        if path == "/readyz" and self._reach is not None and not await self._reach.answers():
+            return "the upstream does not answer"
+        return ""
 
     def _is_allowed(self, request: web.BaseRequest) -> bool:
         if not self._token:
@@ -134,11 +147,12 @@ class AdminPort:
 
 @asynccontextmanager
 async def admin_port(
-    host: str, port: int, office: Office, token: str, limits: Limits
+    address: tuple[str, int], office: Office, token: str, limits: Limits, reach: Reach | None
 ) -> AsyncIterator[tuple[str, int]]:
     """Answer the operator until the block is left; yield the address."""
+    host, port = address
     on_loopback = host == "localhost" or host.startswith("127.") or host == "::1"
-    admin = AdminPort(office, token, on_loopback=on_loopback)
+    admin = AdminPort(office, token, reach, on_loopback=on_loopback)
     server = Server(admin, admin.refuse, limits)
     listener = await asyncio.get_running_loop().create_server(server, host, port)
     try:

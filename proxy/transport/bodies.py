@@ -114,6 +114,7 @@ async def relay_json(
     begun: what was already read, decoded.
     """
     body = await _whole(answer, decoder, begun, limits)
+    whole_after = exchange.record.elapsed()
     value = parse_json(body)
     reader = exchange.ledger.reader
     if value is None and body.strip() not in (b"null", b""):
@@ -128,6 +129,7 @@ async def relay_json(
     out = body if verdict.body is None else verdict.body
     exchange.record.bytes_out = len(out)
     passed = exchange.success_headers(answer, decoded=True)
+    exchange.record.judged_in = exchange.record.elapsed() - whole_after
     return WholeResponse(answer.status, passed, out)
 
 

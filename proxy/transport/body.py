@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import StreamReader
 
 from proxy.core.failures import Failure
+
+# The key's closing quote has no backslash before it, so that it cannot stand inside a string,
+# such as the prompt: this is a key, if perhaps that of another object.
+_MODEL: Final = re.compile(rb'"model"\s{0,9}:\s{0,9}"([\w.:/@-]{1,128})"')
+
+
+def _model_in(piece: bytes) -> str:
+    at = piece.find(b'"model"')
+    found = _MODEL.match(piece, at) if at >= 0 else None
+    return found[1].decode("ascii") if found else ""
 
 
 class RequestBody:
@@ -16,6 +28,7 @@ class RequestBody:
     size: the most bytes it may have.
     idle: the most seconds between two pieces.
     failure: why it ended early, if it did; the exchange fails with it.
+    model: which model the request names, as far as its first piece tells.
     """
 
     def __init__(self, content: StreamReader, *, size: int, idle: float) -> None:
@@ -23,12 +36,17 @@ class RequestBody:
         self._size = size
         self._idle = idle
         self.failure: Failure | None = None
+        self.model = ""
 
     def at_once(self) -> bytes | None:
         """Return the whole body where it is here already, as most are; else None."""
         content = self._content
         whole = content.is_eof() and content.exception() is None
-        return content.read_nowait() if whole and content.total_bytes <= self._size else None
+        if not whole or content.total_bytes > self._size:
+            return None
+        body = content.read_nowait()
+        self.model = _model_in(body)
+        return body
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield what the client sends, as it comes."""
@@ -45,6 +63,8 @@ class RequestBody:
                 raise
             if not piece:
                 return
+            if not sent:
+                self.model = _model_in(piece)
             sent += len(piece)
             if sent > self._size:
                 self.failure = Failure.REQUEST_TOO_LARGE

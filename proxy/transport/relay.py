@@ -157,6 +157,7 @@ class Relay:
     def _close(self, exchange: Exchange) -> None:
         exchange.record.ended_after = exchange.record.elapsed()
         exchange.record.incidents = exchange.ledger.incidents
+        exchange.record.dropped_incidents = exchange.ledger.dropped
         self._observer.ended(exchange.record)
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
@@ -214,6 +215,9 @@ class Relay:
         record.status_in = answer.status
         record.headers_after = record.elapsed()
         record.connected_after = answer.connected_after
+        record.asked_in = answer.asked_at - record.began - (answer.connected_after or 0.0)
+        if body is not None:
+            record.model = body.model
         record.upstream_request_id = answer.headers.get(headers.REFERENCE, "")
         return answer
 

@@ -77,6 +77,7 @@ class Stream:
         self._first_until = now + limits.first_event
         self._stream_until = now + limits.stream
         self._end_until = _NEVER
+        self._arrived_after = 0.0
         self._patience: float | None = None  # with a client that does not take the ending
 
     async def relay(self) -> web.StreamResponse:
@@ -104,6 +105,7 @@ class Stream:
     def _note(self) -> None:
         record, sanitizer = self._exchange.record, self._sanitizer
         record.events = sanitizer.events
+        record.dropped_events = sanitizer.dropped
         if sanitizer.reply is not None:
             record.ending = "failed"
             record.last_events = sanitizer.last_events()
@@ -129,6 +131,8 @@ class Stream:
 
     def _on_arrival(self) -> None:
         self._heard_at = self._loop.time()
+        if not self._sanitizer.content_seen:
+            self._arrived_after = self._exchange.record.elapsed()
         self._guarded(self._take)
 
     def _on_writable(self) -> None:
@@ -185,6 +189,7 @@ class Stream:
         sanitizer, record = self._sanitizer, self._exchange.record
         if sanitizer.content_seen and record.first_event_after is None:
             record.first_event_after = record.elapsed()
+            record.judged_in = record.first_event_after - self._arrived_after
         if self._client.is_open:
             self._write(out)
         elif sanitizer.content_seen:

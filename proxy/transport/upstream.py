@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
@@ -51,6 +52,7 @@ class Answer:
     told of by `tell` and taken.
 
     connected_after: the seconds that connecting took; None on a connection that was kept.
+    asked_at: when the request was on its way, by the monotonic clock.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Answer:
         self._idle = idle
         self._waited = False
         self.connected_after: float | None = None
+        self.asked_at = 0.0
         self.status = message.code
         self.headers: CIMultiDictProxy[str] = message.headers
         self.content_type = (
@@ -174,13 +177,13 @@ class Upstream:
         while True:
             wire: Wire | None = None
             reused = False
-            began = self._loop.time()
+            began = monotonic()
             try:
                 async with asyncio.timeout(self._limits.connect) as time:
                     connection = await self._connect()
                     wire = _wire_of(connection)
                     reused, wire.reused = wire.reused, True
-                    connected_after = None if reused else self._loop.time() - began
+                    connected_after = None if reused else monotonic() - began
                     time.reschedule(self._loop.time() + self._limits.response)
                     answer = await self._ask(connection, method, target, headers, body, time)
             except TimeoutError as error:
@@ -238,6 +241,7 @@ class Upstream:
             else:
                 assert body is not None  # noqa: S101 - without one, all of it is here
                 sending = self._loop.create_task(self._send(writer, wire, body, time))
+            asked_at = monotonic()
             message, payload = await wire.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, payload = await wire.read()
@@ -251,6 +255,7 @@ class Upstream:
                 raise UpstreamFailureError(body.failure, _words(error)) from error
             raise _translate(error, _ASKING) from error
         answer = Answer(connection, message, payload, sending, self._limits.idle)
+        answer.asked_at = asked_at
         if message.code == 101:
             answer.close()
             raise UpstreamFailureError(Failure.PROTOCOL, "101, which nobody asked for")

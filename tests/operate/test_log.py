@@ -44,6 +44,27 @@ async def test_a_line_for_what_went_well() -> None:
     assert line["timestamp"].endswith("Z")
 
 
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"model":"gpt-5.2","messages":[]}', "gpt-5.2"),
+        (b'{"messages":[], "model" : "ft:gpt-4o:acme::7p4lURel"}', "ft:gpt-4o:acme::7p4lURel"),
+        (b'{"messages":[{"content":"say \\"model\\":\\"secret\\""}]}', None),
+        (b'{"model":"no model has such a name"}', None),
+        (b'{"model":7}', None),
+        (b"{}", None),
+    ],
+)
+async def test_the_model_that_was_asked_for_is_told_and_nothing_else_of_the_request(
+    body: bytes, model: str | None
+) -> None:
+    async with relaying(says_json(CHAT_OBJECT)) as (_, proxy):
+        await proxy.ask(target=CHAT, body=body)
+        line = await proxy.exchange()
+    assert line.get("model") == model
+    assert "secret" not in proxy.log
+
+
 async def test_a_line_for_what_a_provider_said() -> None:
     error = {"code": "invalid_api_key", "type": "invalid_request_error", "message": REFUSED}
     script = says_json({"error": error}, 401, x_request_id="req-upstream")
