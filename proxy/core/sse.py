@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 _BOM: Final = b"\xef\xbb\xbf"
 
-# Bytes a line, on average, from which lines are read one by one.
+# Bytes a line, on average, from which lines are found one by one.
 _LONG: Final = 4096
 
 # An open event may still lose a BOM and its last line end before it is measured.
@@ -162,10 +162,8 @@ class Decoder:
 
     def _read_blocks(self, lines: bytes, events: list[Event]) -> None:
         """Read whole lines that begin outside an event."""
-        if len(lines) > _LONG * (lines.count(b"\n") + 1):
-            # A search for one byte is a hundred times faster than for two, and where lines
-            # are long, as an image's are, that is all there is to do.
-            for line in lines.split(b"\n")[:-1]:
+        if _is_long(lines):
+            for line in lines_of(lines)[:-1]:
                 self._read_line(line, events)
             return
         *blocks, last = lines.split(b"\n\n")
@@ -200,6 +198,9 @@ class Decoder:
         self._size += len(line) + 1
         if self._size - 1 > self._max:
             raise EventTooLargeError(events)
+        if line.startswith(b"data: "):
+            self._data.append(line[6:])
+            return
         field, colon, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
@@ -220,6 +221,27 @@ class Decoder:
         self._name = b""
         self._data = []
         self._stray = []
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """Split at each LF; the last piece is what follows the last of them.
+
+    `bytes.split` looks at every byte, a search for one skips forty at a time: where lines are
+    long, as an image's are, that is all there is to do.
+    """
+    if not _is_long(data):
+        return data.split(b"\n")
+    lines: list[bytes] = []
+    start = 0
+    while (found := data.find(b"\n", start)) >= 0:
+        lines.append(data[start:found])
+        start = found + 1
+    lines.append(data[start:])
+    return lines
+
+
+def _is_long(data: bytes) -> bool:
+    return len(data) > _LONG and len(data) > _LONG * (data.count(b"\n") + 1)
 
 
 def end_of_block(chunk: bytes) -> int:

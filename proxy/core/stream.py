@@ -27,6 +27,7 @@ from proxy.core.sse import (
     EventTooLargeError,
     encode,
     end_of_block,
+    lines_of,
 )
 from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, last_words
 
@@ -82,7 +83,7 @@ class StreamSanitizer:
         """
         plain, going_on = self._stream.plain, not self.ended
         out: list[bytes] = []
-        lines = chunk.split(b"\n")
+        lines = lines_of(chunk)
         last = len(lines) - 1  # no line end has closed it
         copied = start = at = 0  # up to where it is written, and read: in bytes, and in lines
         while at < last:
