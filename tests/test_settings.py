@@ -42,8 +42,12 @@ GOOD: dict[str, tuple[str, Any]] = {
     "stream_timeout": ("86400", 86_400.0),
     "keep_alive": ("15", 15.0),
     "send_timeout": ("9", 9.0),
+    "first_event_timeout": ("240", 240.0),
+    "client_idle_timeout": ("30", 30.0),
+    "upstream_idle_timeout": ("4", 4.0),
     "request_head_timeout": ("5", 5.0),
     "request_idle_timeout": ("6", 6.0),
+    "drain_delay": ("3", 3.0),
     "drain_timeout": ("7", 7.0),
     "max_connections": ("100", 100),
     "max_in_flight": ("50", 50),
@@ -346,6 +350,6 @@ def test_every_limit_is_a_setting_s() -> None:
     limits = read(**{name: text for name, (text, _) in GOOD.items()}).limits()
     assert (limits.gate, limits.connect, limits.response, limits.idle) == (0.0, 1.5, 30.0, 0.25)
     assert (limits.stream, limits.keep_alive, limits.drain) == (86_400.0, 15.0, 7.0)
-    assert (limits.request_head, limits.request_idle) == (5.0, 6.0)
+    assert (limits.request_head, limits.request_idle, limits.drain_delay) == (5.0, 6.0, 3.0)
     assert (limits.connections, limits.in_flight) == (100, 50)
     assert (limits.event, limits.body, limits.request) == (65_536, 16_777_216, 1000)

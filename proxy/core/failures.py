@@ -45,6 +45,7 @@ class Failure(StrEnum):
     NO_END = "stream_ended_without_end", "the stream ended cleanly but without its end mark"
     DONE_EARLY = "stream_done_without_finish", "[DONE] came before any finish_reason"
     IDLE = "stream_idle_timeout", "the upstream sent nothing for too long"
+    FIRST_EVENT = "stream_first_event_timeout", "no event with content came in time"
     TOO_LONG = "max_duration_timeout", "the stream lasted longer than it may"
     EVENT_TOO_LARGE = "event_too_large", "one event is larger than the limit"
     BODY_TOO_LARGE = "response_payload_too_large", "the answer's body is larger than the limit"

@@ -222,11 +222,12 @@ class Decoder:
         self._stray = []
 
 
-def end_of_block(chunk: bytes, start: int) -> int:
-    """Return where the first blank line after `start` ends, or the chunk's end without one.
+def end_of_block(chunk: bytes) -> int:
+    """Return where the first blank line ends, or the chunk's end without one.
 
     By the search for one byte, which is quick also where an event is megabytes.
     """
+    start = 0
     while (found := chunk.find(b"\n", start)) >= 0:
         if chunk.startswith(b"\n", found + 1):
             return found + 2

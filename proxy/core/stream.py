@@ -58,69 +58,84 @@ class StreamSanitizer:
         self.closed = False
         self.reply: Reply | None = None
         self.events = 0
-        self._before_failure = b""  # the last that was written
+        self._written = b""  # the end of it
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets for `chunk`."""
-        if not self.content_seen or b"\r" in chunk:
+        if self.closed or b"\r" in chunk or len(chunk) > self._max_event:
             return self._feed(chunk)
+        if self._decoder.between_events:
+            return self._feed_blocks(chunk)
+        begun = end_of_block(chunk)
+        out = self._feed(chunk[:begun])
+        if self.closed or begun == len(chunk):
+            return out
+        return out + self._feed_blocks(chunk[begun:])
+
+    def _feed_blocks(self, chunk: bytes) -> bytes:
+        """Feed what begins between two events; nearly all of it passes as it is.
+
+        An event that is framed as `encode` frames it and certainly ordinary is written by
+        copying it, together with its neighbours: the same bytes. All others go the long way,
+        a block at a time; `tests/core/test_properties.py` holds one way against the other.
+        """
+        plain, going_on = self._stream.plain, not self.ended
         out: list[bytes] = []
-        start, length = 0, len(chunk)
-        while start < length and not self.closed:
-            if self._decoder.between_events and not self.ended:
-                end = self._plain_until(chunk, start)
-                out.append(self._noted(chunk[start:end]))
-                if end == length:
-                    break
-                start = end
-            # What follows is not plain: one block of it the long way.
-            end = end_of_block(chunk, start)
-            out.append(self._feed(chunk[start:end]))
-            start = end
+        lines = chunk.split(b"\n")
+        last = len(lines) - 1  # no line end has closed it
+        copied = start = at = 0  # up to where it is written, and read: in bytes, and in lines
+        while at < last:
+            line, blank, name = lines[at], at + 1, b""
+            end = start + len(line) + 2
+            if line.startswith(b"event: ") and len(line) > 7 and blank < last:
+                name, line = line[7:], lines[blank]
+                blank += 1
+                end += len(line) + 1
+            framed = line.startswith(b"data: ") and blank < last and not lines[blank]
+            if framed and going_on and plain(line[6:], name):
+                self.content_seen = True
+                self.events += 1
+                start, at = end, blank + 1
+                continue
+            out.append(self._noted(chunk[copied:start]))
+            if framed and len(line) > 6:
+                out.append(self._judged([Event(line[6:], name)]))
+            else:
+                end = start
+                while at < last and lines[at]:
+                    end += len(lines[at]) + 1
+                    at += 1
+                blank = at
+                end = end + 1 if at < last else len(chunk)
+                out.append(self._feed(chunk[start:end]))
+            if self.closed:
+                return b"".join(out)
+            copied, start, at = end, end, blank + 1
+            going_on = not self.ended
+        out.append(self._noted(chunk[copied:start]))
+        if start < len(chunk):
+            out.append(self._feed(chunk[start:]))
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _noted(self, written: bytes) -> bytes:
-        self._before_failure = written or self._before_failure
+        """Keep the end of what is written, for an incident."""
+        if written:
+            before = b"" if len(written) >= _TAIL else self._written
+            self._written = (before + written[-_TAIL:])[-_TAIL:]
         return written
-
-    def _plain_until(self, chunk: bytes, start: int) -> int:
-        """Return where the events end that pass as they are, from `start`.
-
-        Such an event is framed as `encode` frames it, so that writing it gives these bytes;
-        `tests/core/test_properties.py` holds this way against the long one.
-        """
-        plain, longest = self._stream.plain, self._max_event
-        while True:
-            first = chunk.find(b"\n", start)
-            data_from, name, end = start, b"", first
-            if chunk.startswith(b"event: ", start):
-                name = chunk[start + 7 : first]
-                data_from = first + 1
-                end = chunk.find(b"\n", data_from)
-            if (
-                first < 0
-                or (data_from != start and not name)  # an empty name is not written
-                or not chunk.startswith(b"data: ", data_from)
-                or not chunk.startswith(b"\n\n", end)
-                or end - start > longest
-                or not plain(chunk[data_from + 6 : end], name)
-            ):
-                return start
-            self.events += 1
-            start = end + 2
 
     def _feed(self, chunk: bytes) -> bytes:
         if self.closed:
             return b""
-        out: list[bytes] = []
         try:
             events = self._decoder.feed(chunk)
         except EventTooLargeError as error:
-            self._write(error.events, out)
-            self._noted(b"".join(out))
-            out.append(self.fail(Failure.EVENT_TOO_LARGE))
-        else:
-            self._write(events, out)
+            return self._judged(error.events) + self.fail(Failure.EVENT_TOO_LARGE)
+        return self._judged(events)
+
+    def _judged(self, events: list[Event]) -> bytes:
+        out: list[bytes] = []
+        self._write(events, out)
         written = b"".join(out)
         return self._noted(written) if self.reply is None else written
 
@@ -162,7 +177,7 @@ class StreamSanitizer:
 
     def last_events(self) -> tuple[str, ...]:
         """Return the types of the last events that were written before the failure."""
-        events = Decoder(_TAIL).feed(self._before_failure[-_TAIL:])
+        events = Decoder(_TAIL).feed(self._written)
         return tuple(map(_kind_of, events[-_SHOWN:]))
 
     def _fail(self, error: UpstreamError) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any, Final, Literal, Protocol, TextIO
 
+import orjson
 import structlog
 
 from proxy.core.incident import Incident
@@ -38,7 +40,7 @@ class StructuredLog:
     def __init__(self, form: LogFormat, originals: Originals, out: TextIO | None = None) -> None:
         self._originals = originals
         renderer: Any = (
-            structlog.processors.JSONRenderer(ensure_ascii=True)
+            structlog.processors.JSONRenderer(_json)
             if form == "json"
             else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         )
@@ -50,7 +52,7 @@ class StructuredLog:
         ]
         self._log = structlog.wrap_logger(
             structlog.WriteLogger(out or sys.stderr), processors=processors
-        )
+        ).bind()
         # What libraries log may quote a request; ours is the only log.
         logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -116,6 +118,15 @@ class StructuredLog:
             return ""
         text = one_line(text)[: 2 * _MAX_ORIGINAL]
         return (text if self._originals == "full" else mask(text))[:_MAX_ORIGINAL]
+
+
+def _json(fields: object, **_: object) -> str:
+    """Write a line's JSON; what is not ASCII as escapes, for terminals and old log readers."""
+    try:
+        line = orjson.dumps(fields, default=str)
+    except orjson.JSONEncodeError:  # half a surrogate pair, from a header that is no UTF-8
+        return json.dumps(fields, default=str)
+    return line.decode() if line.isascii() else json.dumps(fields, default=str)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -7,7 +7,8 @@ a word of an upstream's.
 
 from __future__ import annotations
 
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -103,6 +104,9 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
+        # A child is found by its labels' texts, under a lock; these are asked for each time.
+        self._of = lru_cache(maxsize=4096)(_labelled)
+
     def draining(self) -> None:
         """Note that the proxy is shutting down."""
         self._draining.set(1)
@@ -120,15 +124,15 @@ class Metrics:
     def ended(self, record: Record) -> None:
         """Count an exchange that ended."""
         self._running.dec()
-        surface = record.surface
-        self._requests.labels(surface, record.status_out or "none").inc()
-        self._endings.labels(surface, record.ending).inc()
+        surface, of = record.surface, self._of
+        of(self._requests, surface, record.status_out or "none").inc()
+        of(self._endings, surface, record.ending).inc()
         if record.gate == "promoted":
             self._promotions.inc()
         if record.headers_after is not None:
-            self._headers.labels(surface).observe(record.headers_after)
+            of(self._headers, surface).observe(record.headers_after)
         if record.first_event_after is not None:
-            self._first_event.labels(surface).observe(record.first_event_after)
+            of(self._first_event, surface).observe(record.first_event_after)
         for incident in record.incidents:
             error, resolution = incident.error, incident.resolution
             rule = resolution.rule.name if resolution.rule else "default"
@@ -137,3 +141,7 @@ class Metrics:
             self._errors.labels(resolution.reply.code, rule, origin, failure).inc()
             if resolution.rule is None:
                 self._unmapped.inc()
+
+
+def _labelled(metric: Any, *labels: object) -> Any:
+    return metric.labels(*labels)

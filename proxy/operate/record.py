@@ -13,7 +13,10 @@ Ending = Literal["answered", "failed", "client_gone"]
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """What is known of an exchange so far. Times are seconds since `began`."""
+    """What is known of an exchange so far. Times are seconds since `began`.
+
+    connected_after: None where a connection to the upstream was there already.
+    """
 
     reference: str
     method: str
@@ -29,6 +32,7 @@ class Record:
     bytes_out: int = 0
     events: int = 0
     gate: Literal["", "held", "promoted"] = ""
+    connected_after: float | None = None
     headers_after: float | None = None
     first_event_after: float | None = None
     ended_after: float | None = None

@@ -35,6 +35,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 
 def mask(text: str) -> str:
     """Replace what looks like a secret."""
+    if not text:
+        return text
     for pattern in _SECRETS:
         text = pattern.sub(rf"\g<keep>{MASK}", text)
     return text
@@ -42,4 +44,4 @@ def mask(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Replace control characters, so that no text can make a log line of its own."""
-    return _CONTROL.sub(" ", text)
+    return text if text.isprintable() else _CONTROL.sub(" ", text)

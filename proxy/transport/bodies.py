@@ -19,6 +19,7 @@ from proxy.transport import headers
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
+from proxy.transport.response import WholeResponse
 from proxy.transport.upstream import Answer, UpstreamFailureError
 
 # With `response_format: text` these answer in plain text; no other POST does.
@@ -95,10 +96,11 @@ async def _error_body(answer: Answer, limits: Limits) -> bytes:
     try:
         decoder = decompressor(answer.headers.get(hdrs.CONTENT_ENCODING, ""))
         async with asyncio.timeout(limits.error_body_time):
-            async for part in _parts(answer, decoder):
-                body += part
-                if len(body) > limits.error_body:
-                    break
+            while len(body) <= limits.error_body and (piece := await answer.read()):
+                for part in decoder.feed(piece):
+                    body += part
+                    if len(body) > limits.error_body:
+                        break
     except (UpstreamFailureError, EncodingError, TimeoutError):
         pass
     return bytes(body[: limits.error_body])
@@ -126,17 +128,18 @@ async def relay_json(
     out = body if verdict.body is None else verdict.body
     exchange.record.bytes_out = len(out)
     passed = exchange.success_headers(answer, decoded=True)
-    return web.Response(status=answer.status, body=out, headers=passed)
+    return WholeResponse(answer.status, passed, out)
 
 
 async def _whole(answer: Answer, decoder: Decompressor, begun: bytes, limits: Limits) -> bytes:
     pieces = [begun]
     size = len(begun)
-    async for part in _parts(answer, decoder):
-        size += len(part)
-        if size > limits.body:
-            raise UpstreamFailureError(Failure.BODY_TOO_LARGE, f"more than {limits.body} bytes")
-        pieces.append(part)
+    while piece := await answer.read():
+        for part in decoder.feed(piece):
+            size += len(part)
+            if size > limits.body:
+                raise UpstreamFailureError(Failure.BODY_TOO_LARGE, f"more than {limits.body} bytes")
+            pieces.append(part)
     return b"".join(pieces)
 
 

@@ -24,6 +24,12 @@ class RequestBody:
         self._idle = idle
         self.failure: Failure | None = None
 
+    def at_once(self) -> bytes | None:
+        """Return the whole body where it is here already, as most are; else None."""
+        content = self._content
+        whole = content.is_eof() and content.exception() is None
+        return content.read_nowait() if whole and content.total_bytes <= self._size else None
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield what the client sends, as it comes."""
         sent = 0

@@ -16,6 +16,7 @@ from proxy.core.surfaces.names import MESSAGES
 from proxy.core.surfaces.surface import Surface, Target
 from proxy.operate.record import Record
 from proxy.transport import headers
+from proxy.transport.response import WholeResponse
 
 if TYPE_CHECKING:
     from proxy.transport.upstream import Answer
@@ -95,7 +96,7 @@ class Exchange:
         self.record.bytes_out = len(body)
         origin = self.request.headers.get("origin", "")
         told = headers.of_error(reply, answer.headers if answer else None, origin)
-        return web.Response(status=reply.status, body=body, headers=self._signed(told))
+        return WholeResponse(reply.status, self._signed(told), body)
 
     def success_headers(self, answer: Answer, *, decoded: bool) -> CIMultiDict[str]:
         """Return the headers of an answer that passes."""

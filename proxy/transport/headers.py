@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final, Literal
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -174,9 +175,7 @@ def to_client(
     out: CIMultiDict[str] = CIMultiDict()
     for name, value in headers.items():
         lower = name.lower()
-        if lower in _NOT_CLIENT or lower in own or lower.startswith(_NOT_CLIENT_PREFIXES):
-            continue
-        if _NOT_CLIENT_WORDS.search(lower):
+        if lower in own or not _passes_to_client(lower):
             continue
         if upstream_host in value.lower() or (decoded and lower == "content-encoding"):
             continue
@@ -184,6 +183,15 @@ def to_client(
             out.add(name, value)
     out[REFERENCE] = reference
     return out
+
+
+@lru_cache(maxsize=1024)  # an upstream sends the same few dozen names in every answer
+def _passes_to_client(name: str) -> bool:
+    return not (
+        name in _NOT_CLIENT
+        or name.startswith(_NOT_CLIENT_PREFIXES)
+        or _NOT_CLIENT_WORDS.search(name)
+    )
 
 
 def of_error(
@@ -231,4 +239,4 @@ def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _is_clean(value: str) -> bool:
-    return not any(character in value for character in "\r\n\0")
+    return not ("\r" in value or "\n" in value or "\0" in value)

@@ -15,13 +15,17 @@ class Limits:
     gate: float
     connect: float
     response: float
+    first_event: float
     idle: float
     stream: float
+    drain_delay: float
     drain: float
     keep_alive: float
     send: float
     request_head: float
     request_idle: float
+    client_unused: float
+    upstream_unused: float
     connections: int
     in_flight: int
     event: int

@@ -12,7 +12,6 @@ Every way out that is not the provider's own answer ends in the table.
 from __future__ import annotations
 
 import asyncio
-import base64
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -49,7 +48,7 @@ from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
 from proxy.transport.server import Protocol, Request
-from proxy.transport.streaming import ClientStream, Source, relay_stream
+from proxy.transport.streaming import Stream
 from proxy.transport.target import safe_target
 from proxy.transport.upstream import Answer, Upstream, UpstreamFailureError
 
@@ -58,6 +57,8 @@ _NOT_PROXIED: Final = frozenset({"CONNECT", "TRACE"})
 _CLOSING: Final = frozenset(
     {Failure.OVERLOADED, Failure.REQUEST_TOO_LARGE, Failure.REQUEST_TIMEOUT, Failure.UPGRADE}
 )
+# RFC 4648's base 32, in lower case: any byte to the letter of its last five bits.
+_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 _EVENT_STREAM: Final = "text/event-stream"
 _STREAM_BEGINS: Final = (b"data:", b"event:", b":", b"id:", b"retry:")
 
@@ -212,6 +213,7 @@ class Relay:
         record = exchange.record
         record.status_in = answer.status
         record.headers_after = record.elapsed()
+        record.connected_after = answer.connected_after
         record.upstream_request_id = answer.headers.get(headers.REFERENCE, "")
         return answer
 
@@ -267,15 +269,14 @@ class Relay:
     ) -> web.StreamResponse:
         stream = exchange.surface.open(exchange.ledger, exchange.target)
         sanitizer = StreamSanitizer(stream, exchange.ledger, self._limits.event)
-        source = Source(answer, decoder, sanitizer, self._observer, exchange, first)
-        passed = exchange.success_headers(answer, decoded=True)
-        client = ClientStream(exchange, answer.status, passed)
-        return await relay_stream(exchange, answer, client, source, self._limits)
+        return await Stream(
+            exchange, answer, decoder, sanitizer, self._limits, self._observer, first
+        ).relay()
 
 
 def new_reference() -> str:
     """Make a reference: 80 random bits, in letters and digits that can be read aloud."""
-    return base64.b32encode(secrets.token_bytes(10)).decode("ascii").lower()
+    return secrets.token_bytes(16).translate(_ALPHABET).decode("ascii")
 
 
 def _is_conditional(request: web.BaseRequest) -> bool:

@@ -24,9 +24,6 @@ _MAX_LINE: Final = 16 * 1024
 _MAX_FIELD: Final = 16 * 1024
 _MAX_HEADERS: Final = 128
 
-# Longer than the upstream's side and than the load balancers that stand before sidecars.
-_KEEP_ALIVE: Final = 75.0
-
 # A connection that is told why it is refused costs a buffer and a request's head.
 _FAR_OVER: Final = 2
 
@@ -42,7 +39,13 @@ Refuse = Callable[[web.BaseRequest, Failure, str], web.StreamResponse]
 
 
 class Request(web.BaseRequest):
-    """A client's request, whose answer never names the server's software."""
+    """A client's request, whose answer never names the server's software.
+
+    On a server that is leaving, an answer also says that its connection takes no further request:
+    a client that sent one just as it is closed would get no answer.
+    """
+
+    _protocol: Protocol
 
     @property
     def version(self) -> HttpVersion:
@@ -54,14 +57,31 @@ class Request(web.BaseRequest):
         """Tell whether the request line named a version."""
         return self._version >= HttpVersion10
 
+    @property
+    def keep_alive(self) -> bool:
+        """Tell whether another request may follow on this connection."""
+        return super().keep_alive and not self._protocol.is_leaving
+
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers.pop("Server", None)
 
 
 class Protocol(web.RequestHandler):
-    """One client's connection."""
+    """One client's connection.
 
-    __slots__ = ("_head_timer", "_limits", "_refuse", "_send_timer", "_served", "over_limit")
+    over_limit: it is one too many; its request is told so.
+    on_writable: called when a client that was full has room again.
+    """
+
+    __slots__ = (
+        "_head_timer",
+        "_limits",
+        "_refuse",
+        "_send_timer",
+        "_served",
+        "on_writable",
+        "over_limit",
+    )
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -69,7 +89,7 @@ class Protocol(web.RequestHandler):
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # what turns it off
             auto_decompress=False,
-            keepalive_timeout=_KEEP_ALIVE,
+            keepalive_timeout=server.limits.client_unused,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_FIELD,
             max_headers=_MAX_HEADERS,
@@ -79,7 +99,8 @@ class Protocol(web.RequestHandler):
         self._served = server
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
-        self.over_limit = False  # this connection is one too many; its request is told so
+        self.over_limit = False
+        self.on_writable: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; a connection over the limit gets an answer, one far over it gets none."""
@@ -99,6 +120,11 @@ class Protocol(web.RequestHandler):
                 timer.cancel()
         super().connection_lost(exc)
 
+    @property
+    def is_leaving(self) -> bool:
+        """Tell whether this connection is to take no further request."""
+        return self._served.is_leaving
+
     def pause_writing(self) -> None:
         """Begin to wait for a client that reads slowly, also after its answer has ended."""
         super().pause_writing()
@@ -109,6 +135,20 @@ class Protocol(web.RequestHandler):
         super().resume_writing()
         if self._send_timer is not None:
             self._send_timer.cancel()
+        if self.on_writable is not None:
+            self.on_writable()
+
+    async def written(self) -> None:
+        """Wait until the client has taken most of what was written.
+
+        Raises ConnectionError where it has left.
+        """
+        await self._drain_helper()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def _await_reading(self, before: int | None) -> None:
         """Close the connection when the client took nothing for the whole time."""
@@ -116,7 +156,7 @@ class Protocol(web.RequestHandler):
             return
         left = self.transport.get_write_buffer_size()
         if before is not None and left >= before:
-            self.transport.abort()
+            self.abort()
             return
         self._send_timer = self._loop.call_later(self._limits.send, self._await_reading, left)
 
@@ -156,12 +196,14 @@ class Server(web.Server):
 
     handle: answers a request.
     refuse: answers one that could not be read.
+    is_leaving: every answer from now on is the last on its connection.
     """
 
     def __init__(self, handle: Handler, refuse: Refuse, limits: Limits) -> None:
         super().__init__(handle, handler_cancellation=True)
         self.refuse = refuse
         self.limits = limits
+        self.is_leaving = False
 
     def __call__(self) -> Protocol:
         """Make the protocol of a new connection."""

@@ -1,257 +1,296 @@
 """An event stream on its way to the client, and the gate before it.
 
+    the upstream's bytes arrive → decoder → sanitizer → client, in one turn of the event loop
+
 The gate: the headers wait until the first event with content, or for the gate's time. What
 comes before it (comments, `response.created`) is held and then sent in order; content is
 never delayed. An error in that time becomes a real HTTP status, because that is what clients
 retry on.
+
+Rule 1. Bytes are taken in the order they came, and none while the client is full.
+Rule 2. Whatever happens, `_over` is set once: the sanitizer has closed the stream, or it is whole.
+Rule 3. One timer waits for the nearest of all deadlines. What comes does not set it anew: when
+        it rings too early it is set again, which is rare.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiohttp import hdrs, web
 
-from proxy.core.errors import Reply
 from proxy.core.failures import Failure
 from proxy.core.sse import ENCODED_KEEP_ALIVE
 from proxy.core.stream import StreamSanitizer
 from proxy.operate.observer import Observer
-from proxy.operate.record import Record
 from proxy.transport.encoding import Decompressor, EncodingError
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
-from proxy.transport.upstream import Answer, UpstreamFailureError
+from proxy.transport.response import StreamedResponse
+from proxy.transport.server import Protocol
+from proxy.transport.upstream import Answer
 
-# Seconds for a client that reads slowly to take the ending; the drain's own last words are 2.
+# Seconds for a client to take the ending of a stream whose time is over; the drain's own are 2.
 _LAST_WORDS: Final = 2.0
+_NEVER: Final = float("inf")
 
 
-class ClientStream:
-    """The client's side of a stream: held by the gate, then open."""
-
-    def __init__(self, exchange: Exchange, status: int, headers: Mapping[str, str]) -> None:
-        self._exchange = exchange
-        self._response = web.StreamResponse(status=status, headers=headers)
-        self._response.headers[hdrs.CONTENT_TYPE] = "text/event-stream"
-        self._response.headers[hdrs.CACHE_CONTROL] = "no-cache"
-        self._response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
-        self._held: list[bytes] = []
-        self.held_size = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether the headers are out."""
-        return self._exchange.begun
-
-    def hold(self, data: bytes) -> None:
-        """Keep `data` for when the stream opens."""
-        self._held.append(data)
-        self.held_size += len(data)
-
-    async def open(self) -> None:
-        """Send the headers and what was held."""
-        self._exchange.begun = True
-        await self._response.prepare(self._exchange.request)
-        held = b"".join(self._held)
-        self._held.clear()
-        await self.write(held)
-
-    async def write(self, data: bytes) -> None:
-        """Send `data`; waits while the client reads slowly."""
-        if data:
-            self._exchange.record.bytes_out += len(data)
-            await self._response.write(data)
-
-    async def end(self) -> web.StreamResponse:
-        """End the body."""
-        await self._response.write_eof()
-        return self._response
-
-
-class _Waits:
-    """How long to wait for the upstream, and for what."""
-
-    def __init__(self, began: float, limits: Limits) -> None:
-        self._limits = limits
-        self._gate_until = began + limits.gate
-        self._stream_until = began + limits.stream
-        self._end_until: float | None = None
-
-    def gate_is_over(self) -> bool:
-        """Tell whether an error has had its time to become a status."""
-        return time.monotonic() >= self._gate_until
-
-    def stream_is_over(self) -> bool:
-        """Tell whether the stream has lasted as long as it may."""
-        return time.monotonic() >= self._stream_until
-
-    def end_is_over(self) -> bool:
-        """Tell whether what could follow a completed answer has had its time."""
-        return self._end_until is not None and time.monotonic() >= self._end_until
-
-    def seconds(self, sanitizer: StreamSanitizer, *, is_open: bool) -> float:
-        """Return how long to wait for the next piece."""
-        now = time.monotonic()
-        until = self._stream_until if is_open else min(self._gate_until, self._stream_until)
-        if sanitizer.ended or sanitizer.finished:
-            rest = self._limits.after_end if sanitizer.ended else self._limits.after_finish
-            self._end_until = min(self._end_until or now + rest, now + rest)
-            until = min(until, self._end_until)
-        elif self._limits.keep_alive and is_open:
-            until = min(until, now + self._limits.keep_alive)
-        return until - now
-
-
-async def relay_stream(
-    exchange: Exchange, answer: Answer, client: ClientStream, source: Source, limits: Limits
-) -> web.StreamResponse:
-    """Relay a stream to its one ending."""
-    sanitizer = source.sanitizer
-    try:
-        response = await _relay_to_the_end(exchange, answer, client, source, limits)
-    except asyncio.CancelledError:
-        out = sanitizer.fail(exchange.ordered_failure())
-    else:
-        if response is not None:
-            return response
-        out = sanitizer.fail(Failure.TOO_LONG)
-    if client.is_open or sanitizer.content_seen or sanitizer.reply is None:
-        return await _last_words(exchange, client, out, answer)
-    return _promote(exchange, answer, sanitizer.reply)
-
-
-async def _relay_to_the_end(
-    exchange: Exchange, answer: Answer, client: ClientStream, source: Source, limits: Limits
-) -> web.StreamResponse | None:
-    """Relay until the stream has ended or failed; None when its time is over."""
-    record, sanitizer = exchange.record, source.sanitizer
-    waits = _Waits(record.began, limits)
-    out = source.begun()
-    while True:
-        source.note(record)
-        if client.is_open:
-            await client.write(out)
-        elif sanitizer.reply is not None and not sanitizer.content_seen:
-            return _promote(exchange, answer, sanitizer.reply)
-        else:
-            client.hold(out)
-            full = client.held_size > limits.held
-            if sanitizer.content_seen or sanitizer.closed or full or waits.gate_is_over():
-                await client.open()
-        if sanitizer.closed:
-            break
-        wait = waits.seconds(sanitizer, is_open=client.is_open)
-        try:
-            async with asyncio.timeout(wait):
-                out = await source.read()
-                # A stream that is open and goes on waits for nothing new: one timer will do.
-                while client.is_open and source.goes_on and not limits.keep_alive:
-                    await client.write(out)
-                    out = await source.read()
-        except TimeoutError:
-            if waits.end_is_over():
-                break
-            if waits.stream_is_over():
-                return None
-            out = ENCODED_KEEP_ALIVE if client.is_open and not sanitizer.ended else b""
-    # The upstream first: whatever it still generates, nobody reads.
-    answer.close()
-    if sanitizer.reply is not None:
-        record.ending = "failed"
-    if not client.is_open:
-        await client.open()
-    return await client.end()
-
-
-def _promote(exchange: Exchange, answer: Answer, reply: Reply) -> web.StreamResponse:
-    """Make an early error a real HTTP status."""
-    exchange.record.gate = "promoted"
-    answer.close()
-    return exchange.say(reply, answer)
-
-
-async def _last_words(
-    exchange: Exchange, client: ClientStream, ending: bytes, answer: Answer
-) -> web.StreamResponse:
-    """Write the ending of a stream whose time is over, to a client that may not be reading."""
-    answer.close()
-    exchange.record.ending = "failed"
-    try:
-        async with asyncio.timeout(_LAST_WORDS):
-            if not client.is_open:
-                await client.open()
-            await client.write(ending)
-            return await client.end()
-    except TimeoutError:
-        if exchange.request.transport is not None:
-            exchange.request.transport.abort()
-        raise ConnectionError from None
-
-
-class Source:
-    """The upstream's side of a stream: pieces in, what the client gets out.
+class Stream:
+    """One event stream.
 
     first: what was already read of the body, decoded.
     """
 
     def __init__(
         self,
+        exchange: Exchange,
         answer: Answer,
         decoder: Decompressor,
         sanitizer: StreamSanitizer,
+        limits: Limits,
         observer: Observer,
-        exchange: Exchange,
         first: bytes,
     ) -> None:
+        headers = exchange.success_headers(answer, decoded=True)
+        headers[hdrs.CONTENT_TYPE] = "text/event-stream"
+        headers[hdrs.CACHE_CONTROL] = "no-cache"
+        headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
+        self._exchange = exchange
         self._answer = answer
         self._decoder = decoder
+        self._sanitizer = sanitizer
+        self._limits = limits
         self._observer = observer
-        self._exchange = exchange
-        self._first = first
-        self._parts: Iterator[bytes] | None = None  # of the last piece, still to be dealt with
-        self.sanitizer = sanitizer
+        self._client = StreamedResponse(exchange.request, answer.status, headers)
+        self._protocol: Protocol = exchange.request.protocol  # type: ignore[assignment]
+        self._parts: Iterator[bytes] = iter((first,) if first else ())
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._loop = asyncio.get_running_loop()
+        self._over = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        now = self._loop.time()
+        self._heard_at = self._said_at = now
+        self._gate_until = now + limits.gate
+        self._first_until = now + limits.first_event
+        self._stream_until = now + limits.stream
+        self._end_until = _NEVER
+        self._patience: float | None = None  # with a client that does not take the ending
 
-    @property
-    def goes_on(self) -> bool:
-        """Tell whether the stream is in its midst: neither failed nor completed."""
-        sanitizer = self.sanitizer
-        return not (sanitizer.closed or sanitizer.ended or sanitizer.finished)
-
-    def note(self, record: Record) -> None:
-        """Note how far the stream has come."""
-        record.events = self.sanitizer.events
-        if self.sanitizer.reply is not None:
-            record.last_events = self.sanitizer.last_events()
-        if self.sanitizer.content_seen and record.first_event_after is None:
-            record.first_event_after = record.elapsed()
-
-    def begun(self) -> bytes:
-        """Return what the client gets for what was already read."""
-        return self._feed(iter((self._first,)))
-
-    async def read(self) -> bytes:
-        """Wait for more; return what the client gets for it, also for an upstream's fault."""
-        if self._parts is not None:
-            return self._feed(self._parts)
+    async def relay(self) -> web.StreamResponse:
+        """Relay it to its one ending."""
+        self._protocol.on_writable = self._on_writable
+        self._arm()
         try:
-            piece = await self._answer.read()
-        except UpstreamFailureError as error:
-            self._exchange.record.detail = error.detail
-            return self.sanitizer.fail(error.failure, error.detail)
-        return self._feed(self._decoder.feed(piece)) if piece else self.sanitizer.close()
+            if not self._limits.gate:
+                self._open()
+            self._answer.tell(self._on_arrival)
+            self._on_arrival()
+            await self._over
+        except asyncio.CancelledError:
+            self._give_up(self._exchange.ordered_failure())
+            self._patience = _LAST_WORDS
+        finally:
+            self._protocol.on_writable = None
+            if self._timer is not None:
+                self._timer.cancel()
+            # The upstream first: whatever it still generates, nobody reads.
+            self._answer.close()
+            self._note()
+        return await self._finish()
 
-    def _feed(self, parts: Iterator[bytes]) -> bytes:
-        """Deal with the next part; a compressed piece can have hundreds, each to be written."""
+    def _note(self) -> None:
+        record, sanitizer = self._exchange.record, self._sanitizer
+        record.events = sanitizer.events
+        if sanitizer.reply is not None:
+            record.ending = "failed"
+            record.last_events = sanitizer.last_events()
+
+    async def _finish(self) -> web.StreamResponse:
+        client, reply = self._client, self._sanitizer.reply
+        if not client.is_open:
+            if reply is not None:
+                self._exchange.record.gate = "promoted"
+                return self._exchange.say(reply, self._answer)
+            self._open()
+        client.end()
+        client.flush()
         try:
-            part = next(parts, None)
-            self._parts = None if part is None else parts
-            return b"" if part is None else self.sanitizer.feed(part)
+            async with asyncio.timeout(self._patience):
+                await self._protocol.written()
+        except TimeoutError:
+            self._protocol.abort()
+            raise ConnectionError from None
+        return client
+
+    # What happens: bytes arrive, the client has room again, time passes
+
+    def _on_arrival(self) -> None:
+        self._heard_at = self._loop.time()
+        self._guarded(self._take)
+
+    def _on_writable(self) -> None:
+        self._heard_at = self._loop.time()  # it was we who did not listen
+        self._answer.go_on()
+        self._arm()
+        self._guarded(self._take)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._guarded(self._look_at_the_time)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Do one of the above; our own bug is a failure like any other."""
+        if self._over.done():
+            return
+        try:
+            act()
+            self._client.flush()
         except EncodingError as error:
-            return self.sanitizer.fail(Failure.ENCODING, str(error))
+            self._fail(Failure.ENCODING, str(error))
+            self._client.flush()
         except Exception:
-            self._observer.bug("the sanitizer failed", self._exchange.record.reference)
-            return self.sanitizer.fail(Failure.INTERNAL)
+            self._observer.bug("a stream failed", self._exchange.record.reference)
+            self._fail(Failure.INTERNAL)
+            self._client.flush()
+
+    def _take(self) -> None:
+        """Deal with what has come, until nothing is left or the client is full."""
+        answer = self._answer
+        while not self._over.done():
+            if self._protocol.writing_paused:
+                answer.hold()
+                return
+            part = next(self._parts, None)
+            if part is not None:
+                self._pass(self._sanitizer.feed(part))
+                self._client.flush()
+            elif piece := answer.take():
+                self._parts = self._decoder.feed(piece)
+            else:
+                break
+        else:
+            return
+        broken = answer.broken
+        if broken is not None:
+            self._fail(broken.failure, broken.detail)
+        elif answer.ended:
+            self._pass(self._sanitizer.close())
+            self._end()
+
+    def _pass(self, out: bytes) -> None:
+        """Give the client what the sanitizer wrote, or hold it while the gate is shut."""
+        sanitizer, record = self._sanitizer, self._exchange.record
+        if sanitizer.content_seen and record.first_event_after is None:
+            record.first_event_after = record.elapsed()
+        if self._client.is_open:
+            self._write(out)
+        elif sanitizer.content_seen:
+            self._held.append(out)
+            self._open()
+        elif out:
+            self._held.append(out)
+            self._held_size += len(out)
+            if self._held_size > self._limits.held and sanitizer.reply is None:
+                self._open()
+        if sanitizer.closed:
+            self._end()
+        elif sanitizer.ended or sanitizer.finished:
+            self._await_the_end()
+
+    def _open(self) -> None:
+        """Send the headers and what was held."""
+        self._exchange.begun = True
+        self._client.open()
+        self._write(b"".join(self._held))
+        self._held.clear()
+
+    def _write(self, out: bytes) -> None:
+        if out:
+            self._exchange.record.bytes_out += len(out)
+            self._client.push(out)
+
+    def _fail(self, failure: Failure, detail: str = "") -> None:
+        if detail:
+            self._exchange.record.detail = detail
+        self._give_up(failure, detail)
+        self._end()
+
+    def _give_up(self, failure: Failure, detail: str = "") -> None:
+        """Let the sanitizer write the ending; without content it may still become a status."""
+        out = self._sanitizer.fail(failure, detail)
+        if self._client.is_open or self._sanitizer.content_seen:
+            if not self._client.is_open:
+                self._open()
+            self._write(out)
+
+    def _end(self) -> None:
+        if self._client.is_open:
+            self._client.end()
+        if not self._over.done():
+            self._over.set_result(None)
+
+    # Time
+
+    def _await_the_end(self) -> None:
+        """The answer is whole: what may still follow it gets its time, and no more."""
+        limits = self._limits
+        rest = limits.after_end if self._sanitizer.ended else limits.after_finish
+        until = self._loop.time() + rest
+        if until < self._end_until:
+            self._end_until = until
+            self._arm()
+
+    def _look_at_the_time(self) -> None:
+        now = self._loop.time()
+        if now >= self._end_until:
+            self._end()
+            return
+        if now >= self._stream_until:
+            self._patience = _LAST_WORDS
+            self._fail(Failure.TOO_LONG)
+            return
+        if now >= self._idle_until():
+            self._fail(Failure.IDLE)
+            return
+        if now >= self._content_until():
+            self._fail(Failure.FIRST_EVENT)
+            return
+        if not self._client.is_open and now >= self._gate_until:
+            self._open()
+        if now >= self._silent_until():
+            self._said_at = now
+            self._write(ENCODED_KEEP_ALIVE)
+        self._arm()
+
+    # While the client is full nothing is read, so that nobody can be said to be silent.
+
+    def _idle_until(self) -> float:
+        return _NEVER if self._protocol.writing_paused else self._heard_at + self._limits.idle
+
+    def _content_until(self) -> float:
+        seen = self._sanitizer.content_seen or self._protocol.writing_paused
+        return _NEVER if seen else self._first_until
+
+    def _silent_until(self) -> float:
+        """Return when a client that hears nothing is to get a comment."""
+        wanted = self._limits.keep_alive and self._client.is_open and not self._sanitizer.ended
+        if not wanted or self._protocol.writing_paused:
+            return _NEVER
+        return max(self._heard_at, self._said_at) + self._limits.keep_alive
+
+    def _arm(self) -> None:
+        """Set the timer to the nearest deadline."""
+        until = min(
+            self._stream_until,
+            self._end_until,
+            self._idle_until(),
+            self._content_until(),
+            self._silent_until(),
+            _NEVER if self._client.is_open else self._gate_until,
+        )
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(until, self._on_time)

@@ -1,4 +1,7 @@
-"""The upstream's side: open an exchange, read its answer.
+"""The upstream's side: send a request, read its answer.
+
+aiohttp makes the connections and parses what comes; its client's session above them would
+cost as much as all the rest of an exchange, and answers nothing that a proxy asks.
 
 The one border where aiohttp's exceptions are named. Each becomes a `Failure`; its text holds
 hosts and ports and goes to the operator only.
@@ -7,23 +10,29 @@ hosts and ports and goes to the operator only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.http import RawResponseMessage, StreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from proxy.core.failures import Failure
 from proxy.transport.body import RequestBody
 from proxy.transport.limits import Limits
+from proxy.transport.wire import Arrivals, Wire, Wires
 
-# Shorter than the 60 seconds after which common servers close an idle connection: a request
-# sent on one that is just closing is lost.
-_KEEP_ALIVE: Final = 15.0
-_DNS_TTL: Final = 30
+# A header line of an upstream's can be long: Azure's content filter results.
+_MAX_LINE: Final = 64 * 1024
+
+# Sent again when a connection that was kept turns out to be closed (RFC 9110, section 9.2.2).
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 class UpstreamFailureError(Exception):
@@ -36,58 +45,98 @@ class UpstreamFailureError(Exception):
 
 
 class Answer:
-    """An upstream's answer whose headers are here."""
+    """An upstream's answer whose headers are here.
 
-    def __init__(self, response: aiohttp.ClientResponse, idle: float) -> None:
-        self._response = response
-        self._closed: asyncio.Future[None] | None = None
-        self.status = response.status
-        self.headers: CIMultiDictProxy[str] = response.headers
+    Its body is read in one of two ways: waited for by `read`, or, where waiting is too slow,
+    told of by `tell` and taken.
+
+    connected_after: the seconds that connecting took; None on a connection that was kept.
+    """
+
+    def __init__(
+        self,
+        connection: aiohttp.connector.Connection,
+        message: RawResponseMessage,
+        body: StreamReader,
+        sending: asyncio.Task[None] | None,
+        idle: float,
+    ) -> None:
+        self._connection = connection
+        self._wire = _wire_of(connection)
+        self._body = body
+        self._sending = sending
+        self._idle = idle
+        self._waited = False
+        self.connected_after: float | None = None
+        self.status = message.code
+        self.headers: CIMultiDictProxy[str] = message.headers
         self.content_type = (
-            response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+            message.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
         )
-        connection = response.connection
-        if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = idle
-            # The timer that runs is still the one for the headers; it is set anew only when
-            # data comes, and an upstream that hangs may have sent all it ever will.
-            connection.protocol.start_timeout()
-            # A chunk size that is none closes the connection and tells the body nothing: who
-            # reads it would wait for the idle timeout.
-            self._closed = connection.protocol.closed
-            if self._closed is not None:
-                self._closed.add_done_callback(self._on_connection_closed)
+        self._wire.expect(body)
 
     async def read(self) -> bytes:
-        """Return what has come since; b"" at the end.
+        """Wait for more and return it; b"" at the end.
 
         Raises UpstreamFailureError.
         """
+        if not self._waited and not self._body.is_eof():
+            self._waited = True
+            self._wire.read_timeout = self._idle
+            self._wire.start_timeout()
         try:
-            return await self._response.content.readany()
+            return await self._body.readany()
         except Exception as error:
-            raise _translate(error, answered=True) from error
+            raise _translate(error, _READING) from error
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
         while piece := await self.read():
             yield piece
 
-    def _on_connection_closed(self, closed: asyncio.Future[None]) -> None:
-        cause = None if closed.cancelled() else closed.exception()
-        content = self._response.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError(f"connection closed: {cause}"))
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call `told` after each arrival from now on; it is then for the caller to wait."""
+        self._wire.read_timeout = None
+        self._wire.start_timeout()
+        self._body = Arrivals.of(self._body)
+        self._wire.tell(told)
+
+    def take(self) -> bytes:
+        """Return what came since, of a body that is told of."""
+        return self._body.take() if isinstance(self._body, Arrivals) else b""
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the body's end is here."""
+        return self._body.is_eof()
+
+    @property
+    def broken(self) -> UpstreamFailureError | None:
+        """What broke the body, if something did."""
+        error = self._body.exception()
+        return _translate(error, _READING) if error is not None else None
+
+    def hold(self) -> None:
+        """Let the upstream wait until `go_on`."""
+        self._wire.hold()
+
+    def go_on(self) -> None:
+        """Read on."""
+        self._wire.go_on()
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it."""
-        if self._closed is not None:
-            self._closed.remove_done_callback(self._on_connection_closed)
-            self._closed = None
-        if self._response.content.at_eof():
-            self._response.release()
+        """Give the connection back if the exchange on it is over, else close it."""
+        wire = self._wire
+        wire.told = None
+        wire.asked = False
+        wire.go_on()
+        if self._sending is not None and not self._sending.done():
+            self._sending.cancel()
+            self._connection.close()
+        elif self._body.is_eof():
+            self._connection.release()
         else:
-            self._response.close()
+            self._connection.close()
 
 
 class Upstream:
@@ -97,29 +146,17 @@ class Upstream:
     """
 
     def __init__(self, url: URL, limits: Limits) -> None:
-        self._origin = url.origin()
+        self._secure = url.scheme == "https"
+        self._host = url.host_port_subcomponent or ""
         self._prefix = url.raw_path.rstrip("/")
         self._limits = limits
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=_DNS_TTL
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=limits.connect, sock_read=limits.response
-            ),
-            skip_auto_headers=(hdrs.USER_AGENT, hdrs.CONTENT_TYPE, hdrs.ACCEPT),
-            # A header line of an upstream's can be long: Azure's content filter results.
-            max_field_size=64 * 1024,
-            max_line_size=64 * 1024,
-        )
-
-    @property
-    def host(self) -> str:
+        self._loop = asyncio.get_running_loop()
+        self._wires = Wires(limits.upstream_unused)
+        # What the connector is asked with: where to, and nothing of any request.
+        self._place = aiohttp.ClientRequest("GET", url.origin(), loop=self._loop)
+        self._no_times = aiohttp.ClientTimeout()
+        self.host = (url.host or "").lower()
         """The upstream's host, as it might show in what it says."""
-        return (self._origin.host or "").lower()
 
     async def open(
         self,
@@ -134,20 +171,107 @@ class Upstream:
 
         Raises UpstreamFailureError.
         """
-        url = URL(f"{self._origin}{self._prefix}{target}", encoded=True)
+        while True:
+            wire: Wire | None = None
+            reused = False
+            began = self._loop.time()
+            try:
+                async with asyncio.timeout(self._limits.connect) as time:
+                    connection = await self._connect()
+                    wire = _wire_of(connection)
+                    reused, wire.reused = wire.reused, True
+                    connected_after = None if reused else self._loop.time() - began
+                    time.reschedule(self._loop.time() + self._limits.response)
+                    answer = await self._ask(connection, method, target, headers, body, time)
+            except TimeoutError as error:
+                failure = Failure.CONNECT_TIMEOUT if wire is None else Failure.RESPONSE_TIMEOUT
+                raise UpstreamFailureError(failure, _words(error)) from error
+            except UpstreamFailureError as error:
+                again = reused and body is None and method in _IDEMPOTENT
+                if not again or error.failure is not Failure.RESET_BEFORE:
+                    raise
+            else:
+                answer.connected_after = connected_after
+                return answer
+
+    async def _connect(self) -> aiohttp.connector.Connection:
         try:
-            async with asyncio.timeout(self._limits.connect + self._limits.response):
-                response = await self._session.request(
-                    method, url, headers=headers, data=body, allow_redirects=False
-                )
+            return await self._wires.connect(self._place, [], self._no_times)
         except Exception as error:
-            if body is not None and body.failure is not None:
-                raise UpstreamFailureError(body.failure, _words(error)) from error
-            if self._origin.scheme == "https" and _is_reset(error):
+            if self._secure and _is_reset(error):
                 # Connected, but not yet open: it broke in the handshake.
                 raise UpstreamFailureError(Failure.TLS, _words(error)) from error
-            raise _translate(error, answered=False) from error
-        return Answer(response, self._limits.idle)
+            raise _translate(error, _CONNECTING) from error
+
+    async def _ask(
+        self,
+        connection: aiohttp.connector.Connection,
+        method: str,
+        target: str,
+        headers: CIMultiDict[str],
+        body: RequestBody | None,
+        time: asyncio.Timeout,
+    ) -> Answer:
+        wire = _wire_of(connection)
+        wire.asked = True
+        wire.set_response_params(
+            skip_payload=method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=_MAX_LINE,
+            max_field_size=_MAX_LINE,
+        )
+        headers.setdefault(hdrs.HOST, self._host)
+        whole = b"" if body is None else body.at_once()
+        if body is None and method in _WITH_BODY:
+            headers.setdefault(hdrs.CONTENT_LENGTH, "0")
+        elif body is not None and hdrs.CONTENT_LENGTH not in headers:
+            headers[hdrs.TRANSFER_ENCODING] = "chunked"
+        writer = StreamWriter(wire, self._loop)
+        sending: asyncio.Task[None] | None = None
+        try:
+            if hdrs.TRANSFER_ENCODING in headers:
+                writer.enable_chunking()
+            await writer.write_headers(f"{method} {self._prefix}{target} HTTP/1.1", headers)
+            if whole is not None:
+                await writer.write_eof(whole)
+            else:
+                assert body is not None  # noqa: S101 - without one, all of it is here
+                sending = self._loop.create_task(self._send(writer, wire, body, time))
+            message, payload = await wire.read()
+            while 100 <= message.code < 200 and message.code != 101:
+                message, payload = await wire.read()
+        except BaseException as error:
+            if sending is not None:
+                sending.cancel()
+            connection.close()
+            if not isinstance(error, Exception):
+                raise
+            if body is not None and body.failure is not None:
+                raise UpstreamFailureError(body.failure, _words(error)) from error
+            raise _translate(error, _ASKING) from error
+        answer = Answer(connection, message, payload, sending, self._limits.idle)
+        if message.code == 101:
+            answer.close()
+            raise UpstreamFailureError(Failure.PROTOCOL, "101, which nobody asked for")
+        return answer
+
+    async def _send(
+        self, writer: StreamWriter, wire: Wire, body: RequestBody, time: asyncio.Timeout
+    ) -> None:
+        """Send a request's body as it comes; the wait for the answer begins at its end."""
+        try:
+            writer.send_headers()
+            async for piece in body:
+                await writer.write(piece)
+                if time.when() is not None and not time.expired():
+                    time.reschedule(self._loop.time() + self._limits.response)
+            await writer.write_eof()
+        except Exception as error:
+            if body.failure is None and isinstance(error, OSError):
+                return  # the upstream closed it; what it said before that counts
+            wire.abort()
+            wire.set_exception(error)
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,41 +282,48 @@ class Upstream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._session.close()
+        await self._wires.close()
 
 
 # The first class that fits decides, so the narrower ones come first.
-_BEFORE: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
+_Table = tuple[tuple[type[BaseException], Failure], ...]
+_CONNECTING: Final[_Table] = (
     (aiohttp.ClientConnectorDNSError, Failure.DNS),
     (aiohttp.ClientConnectorCertificateError, Failure.TLS),
     (aiohttp.ClientSSLError, Failure.TLS),
     (aiohttp.ServerFingerprintMismatch, Failure.TLS),
-    (aiohttp.ConnectionTimeoutError, Failure.CONNECT_TIMEOUT),
+    (TimeoutError, Failure.CONNECT_TIMEOUT),
     (aiohttp.ClientConnectorError, Failure.CONNECT),
-    (aiohttp.ServerTimeoutError, Failure.RESPONSE_TIMEOUT),
+    (OSError, Failure.CONNECT),
+)
+_ASKING: Final[_Table] = (
     (TimeoutError, Failure.RESPONSE_TIMEOUT),
-    (aiohttp.ServerDisconnectedError, Failure.RESET_BEFORE),
-    (aiohttp.ClientOSError, Failure.RESET_BEFORE),
-    (aiohttp.ClientResponseError, Failure.PROTOCOL),
+    (HttpProcessingError, Failure.PROTOCOL),
     (aiohttp.ClientPayloadError, Failure.PROTOCOL),
     (aiohttp.ClientConnectionError, Failure.RESET_BEFORE),
     (aiohttp.ClientError, Failure.PROTOCOL),
     (OSError, Failure.RESET_BEFORE),
 )
-_AFTER: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
+_READING: Final[_Table] = (
     (TimeoutError, Failure.IDLE),
-    (aiohttp.ServerTimeoutError, Failure.IDLE),
     (aiohttp.ClientError, Failure.RESET_AFTER),
+    (HttpProcessingError, Failure.RESET_AFTER),
     (OSError, Failure.RESET_AFTER),
     (RuntimeError, Failure.RESET_AFTER),  # aiohttp's "Connection closed." from under a reader
 )
 
 
-def _translate(error: Exception, *, answered: bool) -> UpstreamFailureError:
-    for kind, failure in _AFTER if answered else _BEFORE:
+def _translate(error: BaseException, table: _Table) -> UpstreamFailureError:
+    for kind, failure in table:
         if isinstance(error, kind):
             return UpstreamFailureError(failure, _words(error))
     return UpstreamFailureError(Failure.INTERNAL, _words(error))
+
+
+def _wire_of(connection: aiohttp.connector.Connection) -> Wire:
+    wire = connection.protocol
+    assert isinstance(wire, Wire)  # noqa: S101 - it is what the pool makes
+    return wire
 
 
 def _is_reset(error: Exception) -> bool:

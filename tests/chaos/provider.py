@@ -396,19 +396,40 @@ class Provider(Upstream):
         super().__init__(_play)
         self.closings = 0
         self.is_open = False
+        self._arriving: set[asyncio.Task[object]] = set()
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, limit=2**20, backlog=1024, reuse_port=True
-        )
+        self._listener = _socket_at(self.port)
+        self._listener.listen(1024)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
         self.is_open = True
 
     def shut(self) -> None:
         """Refuse connections; those that are there go on."""
         self.is_open = False
         self.closings += 1
-        self._server.close()
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        """Take a connection.
+
+        asyncio's own server forgets one that it accepted just before it was closed: nobody
+        ever closes that socket.
+        """
+        loop = asyncio.get_running_loop()
+        with suppress(BlockingIOError):
+            connection, _ = self._listener.accept()
+            connection.settimeout(0)
+            reader = asyncio.StreamReader(limit=2**20, loop=loop)
+            protocol = asyncio.StreamReaderProtocol(reader, self._serve, loop=loop)
+            task = loop.create_task(loop.connect_accepted_socket(lambda: protocol, connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
 
     async def hang_up(self) -> None:
         """Close every connection."""
@@ -421,17 +442,25 @@ class Provider(Upstream):
 
     async def __aenter__(self) -> Self:
         # The port stays ours also while nobody listens.
-        self._reserved = socket.socket()
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._reserved.bind(("127.0.0.1", 0))
+        self._reserved = _socket_at(0)
         self.port = self._reserved.getsockname()[1]
-        await self.open()
+        self.open()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self._server.close()
+        self._stop_listening()
+        if self._arriving:
+            await asyncio.wait(self._arriving)
         await self.hang_up()
         self._reserved.close()
+
+
+def _socket_at(port: int) -> socket.socket:
+    one = socket.socket()
+    one.settimeout(0)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(("127.0.0.1", port))
+    return one
 
 
 async def _play(visit: Visit) -> None:

@@ -99,7 +99,7 @@ class Storm:
         while not await _within(over, weather.uniform(0.5, 1.5)):
             self._provider.shut()
             await asyncio.sleep(0.05)
-            await self._provider.open()
+            self._provider.open()
 
     async def _ask_until(self, over: asyncio.Event, seed: int) -> None:
         choices = random.Random(seed)  # noqa: S311

@@ -27,20 +27,22 @@ HARDENED: Final = (
 )
 
 
-def _is_sandboxed() -> bool:
+def is_sandboxed() -> bool:
     """Return whether this is root inside a container itself, without systemd."""
     return os.geteuid() == 0 and not Path("/run/systemd/system").exists()
 
 
-def podman(*words: str | Path, ok: bool = True, all_output: bool = False) -> str:
+def podman(
+    *words: str | Path, ok: bool = True, all_output: bool = False, seconds: float = 900.0
+) -> str:
     """Return what podman says; with all_output also what it says to standard error."""
-    done = run("podman", *words, ok=ok, environment=environment())
+    done = run("podman", *words, ok=ok, environment=environment(), seconds=seconds)
     return (done.stdout + (done.stderr if all_output else "")).strip()
 
 
 def environment() -> dict[str, str]:
     """Return what podman needs in a sandbox, where nobody has set it up."""
-    if not _is_sandboxed() or "CONTAINERS_CONF" in os.environ:
+    if not is_sandboxed() or "CONTAINERS_CONF" in os.environ:
         return {}
     return {"CONTAINERS_CONF": str(Path(__file__).parent / "containers.conf")}
 
@@ -68,9 +70,9 @@ def _public_base() -> str:
 
 def build(name: str) -> str:
     """Build the image, without anything from earlier builds but the base."""
-    need("podman", *(["runc"] if _is_sandboxed() else []))
+    need("podman", *(["runc"] if is_sandboxed() else []))
     words: list[str | Path] = ["build", "--format", "docker", "--build-arg", f"BASE={base_image()}"]
-    if _is_sandboxed():
+    if is_sandboxed():
         words += ["--isolation", "chroot", "--network", "host"]
     if certificates := os.environ.get("PIP_CERT"):
         folder = Path(certificates).parent

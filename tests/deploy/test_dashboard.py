@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,12 +28,20 @@ ASKED = ("healthy", "rate-limit", "early-error", "crash", "cut")
 
 
 def queries() -> list[tuple[str, str]]:
+    """Return every query of the dashboard: of its panels, its variables and its annotations."""
     dashboard = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
-    return [
+    found = [
         (panel["title"], target["expr"])
         for panel in dashboard["panels"]
         for target in panel.get("targets", [])
     ]
+    # What Grafana asks Prometheus for the variable: series, for the values of a label.
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
+            assert asked
+            found.append((variable["name"], f'{asked[1]}{{{asked[2]}!=""}}'))
+    return found + [(each["name"], each["expr"]) for each in dashboard["annotations"]["list"]]
 
 
 class Prometheus:
@@ -65,13 +74,15 @@ class Prometheus:
                 await asyncio.sleep(0.2)
 
 
+def config_of(name: str) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / name).read_text())
+    return config
+
+
 @asynccontextmanager
-async def scraping(target: str, folder: Path) -> AsyncIterator[Prometheus]:
+async def running(config: dict[str, Any], folder: Path) -> AsyncIterator[Prometheus]:
     port = free_port()
-    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(DEPLOY / "prometheus" / "alerts.yml")]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
     file = folder / "prometheus.yml"
     await asyncio.to_thread(file.write_text, yaml.safe_dump(config))
     process = await asyncio.create_subprocess_exec(
@@ -88,12 +99,19 @@ async def scraping(target: str, folder: Path) -> AsyncIterator[Prometheus]:
         await process.wait()
 
 
+def scraping(target: str) -> dict[str, Any]:
+    config = config_of("prometheus.yml")
+    config["rule_files"] = [str(DEPLOY / "prometheus" / "alerts.yml")]
+    config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+    return config
+
+
 async def test_every_panel_has_something_to_show(tmp_path: Path) -> None:
     need("prometheus")
     async with (
         providing() as url,
         proxy_for(url, admin="127.0.0.1:0", gate=0.5) as proxy,
-        scraping(str(proxy.running.admin), tmp_path) as prometheus,
+        running(scraping(str(proxy.running.admin)), tmp_path) as prometheus,
     ):
         await prometheus.until('up{job="discreet"} == 1')
 
@@ -103,11 +121,51 @@ async def test_every_panel_has_something_to_show(tmp_path: Path) -> None:
                     asked = json.dumps({"model": model, "stream": True, "input": "x"}).encode()
                     await proxy.ask("POST", "/v1/responses", asked)
 
-        asking = asyncio.create_task(traffic())
+        async def reloads() -> None:
+            while True:
+                assert await proxy.running.tables.reload()
+                await asyncio.sleep(1)
+
+        asking = [asyncio.create_task(each()) for each in (traffic, reloads)]
         try:
             for title, query in queries():
                 assert await prometheus.until(query), title
         finally:
-            asking.cancel()
+            for task in asking:
+                task.cancel()
         assert await prometheus.until('ALERTS{alertname="DiscreetErrorRatioHigh"}')
         assert not await prometheus.ask('ALERTS{alertname="DiscreetDown"}')
+
+
+async def test_pods_are_found_by_their_port_and_asked_with_the_token(tmp_path: Path) -> None:
+    """What Kubernetes would say of each port is said by hand: here is no Kubernetes to ask."""
+    need("prometheus")
+    token = tmp_path / "token"
+    token.write_text("let-me-in")
+    config = config_of("kubernetes.yml")
+    (job,) = config["scrape_configs"]
+    assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+    job["authorization"]["credentials_file"] = str(token)
+    async with (
+        providing() as url,
+        proxy_for(url, admin="127.0.0.1:0", admin_token="let-me-in") as proxy,
+    ):
+        ports = [("discreet", "admin", str(proxy.running.admin)), ("app", "http", "127.0.0.1:9")]
+        job["static_configs"] = [
+            {"targets": [target], "labels": labels_of_a_port(container, port)}
+            for container, port, target in ports
+        ]
+        async with running(config, tmp_path) as prometheus:
+            (found,) = await prometheus.until("up == 1")
+            assert (found["metric"]["namespace"], found["metric"]["pod"]) == ("shop", "shop-1")
+            assert len(await prometheus.ask("up")) == 1
+
+
+def labels_of_a_port(container: str, port: str) -> dict[str, str]:
+    said = {
+        "namespace": "shop",
+        "pod_name": "shop-1",
+        "pod_container_name": container,
+        "pod_container_port_name": port,
+    }
+    return {f"__meta_kubernetes_{name}": value for name, value in said.items()}

@@ -53,7 +53,7 @@ def locked() -> dict[str, str]:
 
 
 def needed(names: list[str]) -> set[str]:
-    """Return packages and all that they need here, without extras."""
+    """Return packages and all that they need here."""
     found: set[str] = set()
     left = [Requirement(name) for name in names]
     while left:
@@ -82,7 +82,9 @@ def test_the_image_gets_the_versions_that_were_tested_each_with_a_hash(path: Pat
 
 
 def test_the_image_gets_what_the_project_needs_and_nothing_more() -> None:
-    assert set(pins(RUN)) == needed(project("project", "dependencies")), "run make deploy-lock"
+    otel = project("project", "optional-dependencies", "otel")
+    wanted = needed(project("project", "dependencies") + otel)
+    assert set(pins(RUN)) == wanted, "run make deploy-lock"
 
 
 def test_the_image_is_built_with_what_the_project_is_built_with() -> None:
@@ -149,11 +151,11 @@ PODS = [pytest.param(pod, container, id=name) for name, pod, container in pods_w
 def test_a_pod_has_the_time_that_its_drain_takes(
     pod: dict[str, Any], container: dict[str, Any]
 ) -> None:
-    drain = {entry["name"]: entry.get("value") for entry in container["env"]}
-    before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    set_to = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    drain = int(set_to["DISCREET_DRAIN_TIMEOUT"]) + int(set_to.get("DISCREET_DRAIN_DELAY", "0"))
+    before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     last_endings = 3
-    needed_seconds = before + int(drain["DISCREET_DRAIN_TIMEOUT"]) + last_endings
-    assert pod["terminationGracePeriodSeconds"] > needed_seconds
+    assert pod["terminationGracePeriodSeconds"] > before + drain + last_endings
 
 
 @pytest.mark.parametrize(("pod", "container"), PODS)
@@ -171,6 +173,17 @@ def test_every_probe_asks_the_admin_port(pod: dict[str, Any], container: dict[st
     assert asked["startup"] == asked["readiness"] == {"path": "/readyz", "port": "admin"}
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "admin"}
     assert {"name": "admin", "containerPort": 8081} in container["ports"]
+
+
+@pytest.mark.parametrize(("pod", "container"), PODS)
+def test_a_changed_table_arrives_because_its_whole_folder_is_mounted(
+    pod: dict[str, Any], container: dict[str, Any]
+) -> None:
+    """A ConfigMap's file that is mounted by `subPath` never changes."""
+    (mount,) = (each for each in container["volumeMounts"] if each["mountPath"] == "/etc/discreet")
+    assert mount.keys() == {"name", "mountPath", "readOnly"}
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    assert volume["configMap"] == {"name": "discreet-table"}
 
 
 def test_the_service_has_the_time_that_its_drain_takes() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.deploy.tools import DEPLOY, documents, need, one, run
+from tests.proxies import proxy_for
 
 pytestmark = pytest.mark.deploy
 
@@ -23,8 +26,9 @@ GATEWAY = {
 SIDECAR = {"ConfigMap", "Deployment", "NetworkPolicy"}
 
 
-def rendered_by_kustomize(mode: str) -> str:
+def rendered_by_kustomize(mode: str, *words: str) -> str:
     need("kubectl")
+    assert not words
     return run("kubectl", "kustomize", DEPLOY / "kubernetes" / "overlays" / mode).stdout
 
 
@@ -111,11 +115,108 @@ def test_clients_of_the_gateway_reach_nothing_else(tool: str) -> None:
 
 
 def test_the_charts_grace_follows_from_its_drain() -> None:
-    words = ("--set", "drainTimeout=600", "--set", "preStopSeconds=15")
+    words = ("--set", "drainTimeout=600,drainDelay=20,preStopSeconds=15")
     pod = pod_of(rendered_by_helm("gateway", *words))
-    assert pod["terminationGracePeriodSeconds"] > 600 + 15 + 3
+    assert pod["terminationGracePeriodSeconds"] > 600 + 20 + 15 + 3
     (discreet,) = pod["containers"]
     assert discreet["lifecycle"]["preStop"]["sleep"]["seconds"] == 15
+
+
+def test_the_charts_sidecar_has_time_after_the_app() -> None:
+    words = ("--set", "drainTimeout=60,preStopSeconds=7,app.terminationSeconds=40")
+    pod = pod_of(rendered_by_helm("sidecar", *words))
+    assert pod["terminationGracePeriodSeconds"] > 7 + 40 + 60 + 3
+
+
+@pytest.mark.parametrize("tool", RENDERED)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_pod_says_no_for_itself_before_it_ends(tool: str, mode: str) -> None:
+    """In a sidecar's pod that is the app's business too: its clients come from outside."""
+    pod = pod_of(RENDERED[tool](mode))
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        assert container["lifecycle"]["preStop"]["sleep"]["seconds"] > 0
+
+
+def test_the_gateway_can_do_without_its_autoscaler(tmp_path: Path) -> None:
+    words = ("--set", "gateway.autoscaling.enabled=false,gateway.replicas=5")
+    manifests = rendered_by_helm("gateway", *words)
+    kubernetes_takes(manifests, tmp_path)
+    assert one("Deployment", documents(manifests))["spec"]["replicas"] == 5
+    assert "HorizontalPodAutoscaler" not in {each["kind"] for each in documents(manifests)}
+
+
+def test_clients_may_be_in_other_namespaces(tmp_path: Path) -> None:
+    team = {"matchLabels": {"team": "shop"}}
+    words = ("--set-json", f"gateway.clientNamespaces={json.dumps(team)}")
+    manifests = rendered_by_helm("gateway", *words)
+    kubernetes_takes(manifests, tmp_path)
+    policies = [each["spec"] for each in documents(manifests) if each["kind"] == "NetworkPolicy"]
+    (gateway,) = (policy for policy in policies if "Ingress" in policy["policyTypes"])
+    clients = {"matchLabels": {"discreet": "client"}}
+    (client,) = gateway["ingress"][0]["from"]
+    assert client == {"podSelector": clients, "namespaceSelector": team}
+
+
+def test_more_ways_out_are_a_value(tmp_path: Path) -> None:
+    rule = {"to": [{"namespaceSelector": {}}], "ports": [{"port": 4318}]}
+    for mode in MODES:
+        words = ("--set-json", f"networkPolicy.extraEgress={json.dumps([rule])}")
+        manifests = rendered_by_helm(mode, *words)
+        kubernetes_takes(manifests, tmp_path)
+        policies = [each for each in documents(manifests) if each["kind"] == "NetworkPolicy"]
+        assert any(rule in policy["spec"].get("egress", []) for policy in policies)
+
+
+PARENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      initContainers: {{- include "discreet.sidecar" .Subcharts.discreet | nindent 8 }}
+      containers: [{name: app, image: shop}]
+      volumes: {{- include "discreet.volumes" .Subcharts.discreet | nindent 8 }}
+"""
+
+
+def test_the_sidecar_joins_an_app_with_a_chart_of_its_own(tmp_path: Path) -> None:
+    need("helm")
+    parent = tmp_path / "shop"
+    (parent / "templates").mkdir(parents=True)
+    (parent / "Chart.yaml").write_text(
+        "apiVersion: v2\nname: shop\nversion: 1.0.0\n"
+        f'dependencies: [{{name: discreet, version: 0.1.0, repository: "file://{CHART}"}}]\n'
+    )
+    values = "discreet: {mode: sidecar, app: {enabled: false}}\n"
+    (parent / "values.yaml").write_text(values)
+    (parent / "templates" / "app.yaml").write_text(PARENT)
+    run("helm", "dependency", "build", parent)
+    version = ("--kube-version", f"{VERSIONS[-1]}.0")
+    manifests = run("helm", "template", "shop", parent, *version).stdout
+    kubernetes_takes(manifests, tmp_path)
+    assert {each["kind"] for each in documents(manifests)} == {"ConfigMap", "Deployment", "Pod"}
+    pod = pod_of(manifests)
+    (sidecar,) = pod["initContainers"]
+    names = {each["metadata"]["name"] for each in documents(manifests)}
+    used = {sidecar["envFrom"][0]["configMapRef"]["name"], pod["volumes"][0]["configMap"]["name"]}
+    assert used <= names
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_charts_own_test_passes_against_a_real_proxy(mode: str) -> None:
+    test = one("Pod", documents(rendered_by_helm(mode)))
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (client,) = test["spec"]["containers"]
+    *_, script = client["command"]
+    host, port = {"gateway": ("shop-discreet", 80), "sidecar": ("127.0.0.1", 8080)}[mode]
+    assert f'"{host}", {port}' in script
+    async with proxy_for("http://127.0.0.1:9") as proxy:
+        here = script.replace(f'"{host}", {port}', f'"127.0.0.1", {proxy.port}')
+        done = await asyncio.to_thread(run, sys.executable, "-c", here)
+    assert "405" in done.stdout
 
 
 def test_the_charts_table_and_settings_arrive_as_they_are() -> None:

@@ -38,6 +38,7 @@ from tests.upstreams import (
     delta,
     event,
     head,
+    in_progress,
     says,
 )
 
@@ -516,6 +517,25 @@ async def test_a_chunk_size_that_is_none_after_content() -> None:
     assert_nothing_shows(ending)
 
 
+@pytest.mark.parametrize(("gate", "status"), [(0, 200), (20, 504)])
+@pytest.mark.parametrize("target", [RESPONSES, CHAT])
+async def test_a_model_that_only_ever_says_that_it_thinks(
+    target: str, gate: float, status: int
+) -> None:
+    thinks = chunk(b": thinking\n\n")
+    begun = {RESPONSES: created() + in_progress(), CHAT: CHAT_ROLE}[target]
+    script = drips(STREAM_HEAD, chunk(begun), drop=thinks)
+    async with relaying(script, gate=gate, first_event_timeout=0.4) as (_, proxy):
+        got = await proxy.ask(target=target)
+        line = await proxy.exchange()
+    assert (got.status, got.whole) == (status, True)
+    assert line["failure"] == "stream_first_event_timeout"
+    assert line["reply"] == "upstream_timeout"
+    assert_nothing_shows(got.raw)
+    if status == 200 and target == RESPONSES:
+        assert_responses_ending(got.events, begun, "upstream_timeout")
+
+
 async def test_gzip_that_is_cut() -> None:
     whole = gzip.compress(created() + b"".join(delta(str(number), number) for number in range(99)))
     script = then_closes(GZIP_HEAD, chunk(whole[:-30]), LAST_CHUNK)
@@ -620,5 +640,6 @@ ELSEWHERE = {
 
 def test_every_failure_is_provoked_somewhere() -> None:
     here = {case.failure for case in EARLY} | {case.failure for case in ENDINGS}
+    elsewhere = ELSEWHERE | {Failure.REDIRECT, Failure.FIRST_EVENT}
     without_answer = {Failure.DNS, Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.TLS}
-    assert here | without_answer | {Failure.REDIRECT} | ELSEWHERE == set(Failure)
+    assert here | without_answer | elsewhere == set(Failure)

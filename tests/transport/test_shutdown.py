@@ -239,3 +239,26 @@ async def test_readiness_ends_before_the_streams_do() -> None:
 async def _asked(command: Command, port: int, path: str) -> int:
     client = await command.connect(port)
     return (await client.ask("GET", path)).status
+
+
+async def test_requests_are_taken_while_load_balancers_look_away() -> None:
+    then = asyncio.Event()
+    flags = ("--admin", "127.0.0.1:0", "--drain-delay", "60")
+    async with Upstream(paused(then=then)) as upstream, serving(upstream, *flags) as command:
+        port = int(command.ready.rpartition(":")[2])
+        kept = await command.connect()
+        command.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            while await _asked(command, port, "/readyz") == 200:
+                await asyncio.sleep(0.01)
+        late = await command.connect()
+        for client in (kept, late):
+            await client.send(request())
+            assert (await client.head())[1]["Connection"] == "close"
+            await client.until(b"Hello")
+        command.process.send_signal(signal.SIGTERM)
+        endings = [await client.rest() for client in (kept, late)]
+        code, _, log = await command.ended()
+    assert [ending.count(b"event: response.failed\n") for ending in endings] == [1, 1]
+    assert code == 0
+    assert [line["ending"] for line in log if line["event"] == "exchange"] == ["failed"] * 2

@@ -19,6 +19,7 @@ from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import has_no_error, parse_json, write_json
 from proxy.core.sse import Event, encode
+from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.names import CHAT, COMPLETIONS
 from proxy.core.surfaces.resource import read_resource
 from proxy.core.surfaces.surface import (
@@ -50,13 +51,14 @@ class ChatStream:
         self._finished: set[int] = set()  # those that have a finish_reason
         self._content_seen = False
         self._marks = ledger.reader.marks | {"type"}
+        self._alike = Alike("content")
 
     def read(self, event: Event) -> Verdict:
         """Judge one chunk."""
         data, name, stray = event
         if data is None:
             return read_stray(event, self._ledger.reader) if stray else Mark.DROP
-        value = parse_json(data)
+        value = None if data == DONE else parse_json(data)
         if type(value) is not dict:
             return self._read_text(event, data, value)
         reader = self._ledger.reader
@@ -80,10 +82,12 @@ class ChatStream:
 
     def plain(self, data: bytes, name: bytes) -> bool:
         """The usual chunk: one choice, known already, that goes on."""
+        if not name and self._alike.fits(data):
+            return True
         try:
             value = loads(data)
             (choice,) = value["choices"]
-            return (
+            usual = (
                 not name
                 and self._content_seen
                 and has_no_error(data)
@@ -94,8 +98,11 @@ class ChatStream:
                 and type(choice["index"]) is int
                 and choice["index"] in self._begun
             )
+            if usual:
+                self._alike.learn(data, choice.get("delta", {}).get("content"))
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
+        return usual
 
     def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:
         text = data.strip()

@@ -43,9 +43,10 @@ env:
   - name: DISCREET_UPSTREAM_API_KEY
     valueFrom:
       secretKeyRef: {name: {{ . }}, key: upstream-api-key, optional: true}
+  # The app beside a sidecar reaches its admin port too, and what the provider said is not for it.
   - name: DISCREET_ADMIN_TOKEN
     valueFrom:
-      secretKeyRef: {name: {{ . }}, key: admin-token, optional: true}
+      secretKeyRef: {name: {{ . }}, key: admin-token, optional: {{ eq $.Values.mode "gateway" }}}
   {{- end }}
 startupProbe:
   httpGet: {path: /readyz, port: admin}
@@ -61,6 +62,15 @@ livenessProbe:
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
+  # A process that is stuck cannot drain.
+  terminationGracePeriodSeconds: 10
+{{- if $.Values.preStopSeconds }}
+lifecycle:
+  # In the gateway: until every node has heard that this pod takes no new connection. In a sidecar
+  # it runs beside the app's own, and costs no time.
+  preStop:
+    sleep: {seconds: {{ $.Values.preStopSeconds }}}
+{{- end }}
 resources: {{- toYaml $.Values.resources | nindent 2 }}
 securityContext:
   runAsNonRoot: true
@@ -132,6 +142,9 @@ priorityClassName: {{ . }}
     {{- end }}
   ports:
     - {protocol: TCP, port: {{ .Values.networkPolicy.upstreamPort }}}
+{{- with .Values.networkPolicy.extraEgress }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* Ingress to the admin port, from the monitoring. */}}

@@ -1,0 +1,130 @@
+"""A connection to the upstream that can tell of each arrival.
+
+aiohttp hands a body to whoever awaits it. That is a task switch for each read, which costs
+about as much as everything that is done to the events in it. Whoever relays a stream is told
+instead, in the same turn of the loop, and takes what came.
+
+Invariant: whoever is told, is told of everything: of bytes, of the end, of what broke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.streams import EmptyStreamReader, StreamReader
+
+_DNS_TTL: Final = 30
+
+
+class Wire(ResponseHandler):
+    """One connection.
+
+    told: called after each arrival, while a stream is relayed from this connection.
+    asked: a request is under way on it; without one, nothing may come.
+    reused: it is not the first.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.told: Callable[[], None] | None = None
+        self.asked = False
+        self.reused = False
+        self._body: StreamReader | None = None
+
+    def expect(self, body: StreamReader) -> None:
+        """Note the body that is read from now on; what breaks the connection breaks it too."""
+        self._body = body
+        broken = self.exception()  # by what came with the head
+        if broken is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(broken)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if not self.asked:
+            self.abort()  # or it would be taken for the next request's answer
+            return
+        super().data_received(data)
+        if self.told is not None:
+            self.told()
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Note what broke; aiohttp's parser tells the connection of it and never the body."""
+        super().set_exception(exc, *cause)
+        body = self._body
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(exc)
+        if self.told is not None:
+            self.told()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End; where the body goes on until the connection's end, that is its end."""
+        super().connection_lost(exc)
+        if self.told is not None:
+            self.told()
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call `told` after each arrival from now on."""
+        self.told = told
+        if self._reading_paused:  # by a body that was full
+            self.resume_reading()
+
+    def hold(self) -> None:
+        """Read no more until `go_on`."""
+        if not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+
+
+class Arrivals(StreamReader):
+    """A body that is taken whole after each arrival, so it counts and wakes nothing."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, body: StreamReader) -> StreamReader:
+        """Make a body one of these. aiohttp's parser names its class and cannot be told another."""
+        if not isinstance(body, EmptyStreamReader):
+            body.__class__ = cls
+        return body
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        """Keep what came."""
+        del size
+        self._buffer.append(data)
+        return False
+
+    def begin_http_chunk_receiving(self) -> None:
+        """Note nothing: nobody asks where a chunk ended."""
+
+    def end_http_chunk_receiving(self) -> None:
+        """Note nothing."""
+
+    def take(self) -> bytes:
+        """Return what came since; b"" where nothing did."""
+        buffer = self._buffer
+        if len(buffer) == 1:
+            return buffer.popleft()
+        taken = b"".join(buffer)
+        buffer.clear()
+        return taken
+
+
+class Wires(aiohttp.TCPConnector):
+    """The connections to the upstream.
+
+    unused: seconds for which one that nobody uses is kept.
+    """
+
+    def __init__(self, unused: float) -> None:
+        super().__init__(limit=0, keepalive_timeout=unused, ttl_dns_cache=_DNS_TTL)
+        # No parameter of aiohttp's names the protocol's class.
+        self._factory = partial(Wire, loop=self._loop)  # type: ignore[assignment]

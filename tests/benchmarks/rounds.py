@@ -1,0 +1,174 @@
+"""The benchmark: rounds in which every contestant has every workload once, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.benchmarks.contestants import (
+    Contestant,
+    MissingError,
+    Running,
+    discreet,
+    said_port,
+    spawned,
+)
+from tests.benchmarks.measure import Cost, first_byte, memory, run
+from tests.benchmarks.processes import rss
+from tests.benchmarks.workloads import WORKLOADS, Plan, Workload
+
+Say = Callable[[str], None]
+
+FIRST = "first byte"
+"""The name that the waits for the first byte have among the workloads."""
+
+YARDSTICK = "naive"
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything that was measured.
+
+    costs: of each contestant, by workload, one for each round.
+    memory: bytes for each open stream.
+    workers: of discreet, by the number of workers.
+    starts, checks: seconds to the ready line, and of `discreet check`.
+    """
+
+    costs: dict[str, dict[str, list[Cost]]] = field(default_factory=dict)
+    memory: dict[str, list[float]] = field(default_factory=dict)
+    workers: dict[int, list[Cost]] = field(default_factory=dict)
+    starts: list[float] = field(default_factory=list)
+    checks: list[float] = field(default_factory=list)
+    idle: int = 0
+
+    def median(self, contestant: str, workload: str) -> float | None:
+        """Return CPU microseconds for each; None where a run was invalid."""
+        costs = self.costs.get(contestant, {}).get(workload, [])
+        return _median(cost.each for cost in costs)
+
+    def ratio(self, contestant: str, workload: str, to: str = YARDSTICK) -> float | None:
+        """Return the cost as a multiple of another's in the same round."""
+        ours, theirs = (self.costs.get(one, {}).get(workload, []) for one in (contestant, to))
+        pairs = zip(ours, theirs, strict=False)
+        return _median(a.each / b.each if a.each and b.each else None for a, b in pairs)
+
+    def added(self, contestant: str, workload: str) -> float | None:
+        """Return the milliseconds that a contestant adds to the median of the same round."""
+        ours, direct = (self.costs.get(one, {}).get(workload, []) for one in (contestant, "direct"))
+        pairs = zip(ours, direct, strict=False)
+        return _median(
+            a.median - b.median if a.median is not None and b.median is not None else None
+            for a, b in pairs
+        )
+
+    def failures(self) -> list[str]:
+        """Say which runs are invalid, and why."""
+        return [
+            f"{name}, {workload}: {cost.failures} failures; {cost.first_failure}"
+            for name, workloads in self.costs.items()
+            for workload, costs in workloads.items()
+            for cost in costs
+            if cost.failures
+        ]
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    if not known or None in known:
+        return None
+    return statistics.median(value for value in known if value is not None)
+
+
+async def measure_all(
+    plan: Plan, field_: list[Contestant], provider: Running, folder: Path, say: Say
+) -> tuple[Results, dict[str, str]]:
+    """Run the plan; return what was measured, and who could not start."""
+    results = Results()
+    missing: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        running: dict[str, Running] = {}
+        for one in field_:
+            try:
+                running[one.name] = await stack.enter_async_context(
+                    one.start(provider.port, folder)
+                )
+            except MissingError as error:
+                missing[one.name] = str(error)
+        for number in range(plan.rounds):
+            say(f"round {number + 1} of {plan.rounds}")
+            for workload in plan.workloads:
+                await _round(results, plan, workload, running, provider)
+            for name, contestant in running.items():
+                cost = await first_byte(plan.sequential, contestant, provider)
+                results.costs[name].setdefault(FIRST, []).append(cost)
+    say("memory, workers, start")
+    for _ in range(plan.memory_rounds):
+        for one in field_:
+            if one.name not in missing:
+                taken = await memory(plan.open_streams, plan.idle, one, provider, folder)
+                if taken is not None:
+                    results.memory.setdefault(one.name, []).append(taken)
+    if "discreet" in running:
+        await _workers(results, plan, provider, folder)
+        await _starts(results, plan, provider, folder)
+    return results, missing
+
+
+async def _round(
+    results: Results,
+    plan: Plan,
+    workload: Workload,
+    running: dict[str, Running],
+    provider: Running,
+) -> None:
+    seconds = plan.paced if workload.script.rate else plan.seconds
+    for name, contestant in running.items():
+        cost = await run(workload, seconds, contestant, provider)
+        results.costs.setdefault(name, {}).setdefault(workload.name, []).append(cost)
+
+
+async def _workers(results: Results, plan: Plan, provider: Running, folder: Path) -> None:
+    """Compare one worker's throughput with that of two, on W2: the most work for each byte.
+
+    Connections are many, because the kernel spreads them over the workers by chance.
+    """
+    many = next(workload for workload in WORKLOADS if workload.name == "W2")
+    many = Workload(many.name, many.title, many.script, 32, many.unit)
+    async with AsyncExitStack() as stack:
+        running = {
+            count: await stack.enter_async_context(
+                discreet(provider.port, folder, f"--workers={count}")
+            )
+            for count in (1, 2)
+        }
+        await asyncio.sleep(1)  # the second worker may come a little after the ready line
+        for _ in range(plan.workers_rounds):
+            for count, one in running.items():
+                cost = await run(many, plan.seconds, one, provider)
+                results.workers.setdefault(count, []).append(cost)
+
+
+async def _starts(results: Results, plan: Plan, provider: Running, folder: Path) -> None:
+    command = (sys.executable, "-m", "proxy")
+    upstream = f"--upstream=http://127.0.0.1:{provider.port}"
+    log = folder / "start.log"
+    for number in range(plan.starts):
+        began = time.monotonic()
+        async with spawned(*command, "serve", "--listen=127.0.0.1:0", upstream, log=log) as serving:
+            await said_port(serving)
+            results.starts.append(time.monotonic() - began)
+            if number == plan.starts - 1:
+                await asyncio.sleep(1)
+                results.idle = rss(serving.pid)
+        began = time.monotonic()
+        async with spawned(*command, "check", log=log) as checking:
+            assert checking.stdout is not None
+            await checking.stdout.read()
+            results.checks.append(time.monotonic() - began)

@@ -1,0 +1,205 @@
+"""The benchmark runs from end to end, and would notice an answer that did not come whole."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from rich.console import Console
+
+from tests.benchmarks.__main__ import benchmark
+from tests.benchmarks.answers import NO_STAMP, Api, Script, body, events, script_of
+from tests.benchmarks.contestants import contestants, discreet, provider
+from tests.benchmarks.http import LAST_CHUNK, BrokenError, chunk, unchunk
+from tests.benchmarks.load import Answer, Judge, connected, pace, saturate
+from tests.benchmarks.measure import Cost
+from tests.benchmarks.report import WIDTH
+from tests.benchmarks.rounds import FIRST, Results
+from tests.benchmarks.scale import points
+from tests.benchmarks.workloads import QUICK, RESPONSES, WORKLOADS
+from tests.upstreams import Upstream, Visit
+
+TINY: Final = replace(
+    QUICK,
+    workloads=tuple(replace(one, connections=4) for one in (*WORKLOADS, RESPONSES[0])),
+    rounds=1,
+    seconds=0.1,
+    paced=0.1,
+    sequential=2,
+    open_streams=5,
+    idle=Script("chat", rate=20.0),
+    memory_rounds=1,
+    workers_rounds=0,
+    starts=0,
+)
+HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+SCRIPT: Final = Script("chat", 10)
+
+
+async def test_it_measures_from_end_to_end() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH)
+    told = await benchmark(console, TINY, None, "direct", "naive", "discreet")
+    assert told["missing"] == {}
+    assert told["results"]["failures"] == []
+    for name in ("naive", "discreet"):
+        costs = told["results"]["costs"][name]
+        assert set(costs) == {*(workload.name for workload in TINY.workloads), FIRST}
+        assert all(cost["count"] > 0 and cost["cpu"] > 0 for (cost,) in costs.values())
+        assert told["results"]["memory"][name]
+    lines = out.getvalue().splitlines()
+    assert any("discreet" in line for line in lines)
+    assert max(map(len, lines)) <= WIDTH
+
+
+def test_a_contestant_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    found, missing = contestants("naive", "nginx")
+    assert [one.name for one in found] == ["naive"]
+    assert set(missing) == {"nginx"}
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("rate", [0.0, 200.0])
+async def test_its_streams_are_healthy_and_come_whole(
+    api: Api, rate: float, tmp_path: Path
+) -> None:
+    script = Script(api, 10, rate)
+    async with (
+        provider(tmp_path) as upstream,
+        discreet(upstream.port, tmp_path) as running,
+        connected(running.port, 2) as clients,
+    ):
+        if rate:
+            judge, answers = await pace(clients, script, _nothing)
+            assert all(list(answer.delays(0, answer.times[-1] + 1)) for answer in answers)
+        else:
+            judge = await saturate(clients, script, 0.1)
+    assert judge.failures == 0, judge.first_failure
+    lines = (tmp_path / "discreet.log").read_text().splitlines()
+    endings = [line["ending"] for line in map(json.loads, lines) if "ending" in line]
+    assert endings == ["answered"] * judge.whole
+
+
+async def _nothing() -> None:
+    """Watch nothing."""
+
+
+def test_both_sides_make_the_same_of_a_target() -> None:
+    script = Script("responses", 20, 12.5, 300)
+    assert script_of(script.target) == script
+
+
+@pytest.mark.parametrize("count", [10, 50])
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_stream_has_as_many_events_as_it_says(api: Api, count: int) -> None:
+    assert body(Script(api, count)).count(b"\n\n") == count
+
+
+def test_a_chat_chunk_has_about_250_bytes() -> None:
+    assert 240 <= len(events(Script("chat", 50))[20]) <= 260
+
+
+def _judged(framed: bytes, script: Script = SCRIPT) -> Judge:
+    """Judge an answer that comes in pieces of 100 bytes."""
+    judge, answer = Judge(script), Answer()
+    whole = HEAD + framed
+    ended = [answer.feed(whole[at : at + 100]) for at in range(0, len(whole), 100)]
+    assert ended == [False] * (len(ended) - 1) + [True]
+    judge.judge(answer)
+    return judge
+
+
+def test_a_whole_body_counts_however_it_is_chunked() -> None:
+    for size in (1, 7, 1000, 1_000_000):
+        whole = body(SCRIPT)
+        pieces = (chunk(whole[at : at + size]) for at in range(0, len(whole), size))
+        assert _judged(b"".join(pieces) + LAST_CHUNK).whole == 1
+
+
+def test_stamps_of_a_paced_stream_are_no_difference() -> None:
+    stamped = body(SCRIPT).replace(NO_STAMP, b"@" + b"1234567890123456789")
+    framed = chunk(stamped) + LAST_CHUNK
+    assert _judged(framed, replace(SCRIPT, rate=1.0)).whole == 1
+    assert _judged(framed).failures == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(b"".join(events(SCRIPT)[:-1]), id="the last event is missing"),
+        pytest.param(b"".join(events(SCRIPT)[:4] + events(SCRIPT)[5:]), id="an event is missing"),
+        pytest.param(body(SCRIPT).replace(b" proxy", b" PROXY"), id="a word is another"),
+        pytest.param(body(SCRIPT) + b": \n\n", id="more than was sent"),
+    ],
+)
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_broken_body_is_a_failure(broken: bytes, rate: float) -> None:
+    judge = _judged(chunk(broken) + LAST_CHUNK, replace(SCRIPT, rate=rate))
+    assert (judge.whole, judge.failures) == (0, 1)
+    assert judge.first_failure
+
+
+def test_a_broken_body_is_a_failure_after_whole_ones_too() -> None:
+    framed = chunk(body(SCRIPT)) + LAST_CHUNK
+    judge = _judged(framed)
+    answer = Answer()
+    answer.feed(HEAD + framed.replace(b"stop", b"pots"))
+    judge.judge(answer)
+    assert (judge.whole, judge.failures) == (1, 1)
+
+
+def test_another_status_is_a_failure() -> None:
+    judge, answer = Judge(SCRIPT), Answer()
+    answer.feed(b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}")
+    judge.judge(answer)
+    assert judge.first_failure == "HTTP/1.1 503 No"
+
+
+@pytest.mark.parametrize("framed", [b"zz\r\n", b"3\r\nabc\r\n0\r\nx", b"3\r\nabc\r\n"])
+def test_broken_chunks_are_no_body(framed: bytes) -> None:
+    with pytest.raises(BrokenError):
+        unchunk(framed)
+
+
+async def test_a_connection_that_closes_in_the_middle_is_a_failure() -> None:
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        await visit.send(HEAD, chunk(events(SCRIPT)[0]))
+        visit.close()
+
+    async with Upstream(script) as upstream, connected(upstream.port, 1) as clients:
+        judge = await saturate(clients, SCRIPT, 0.1)
+    assert (judge.whole, judge.failures) == (0, 1)
+    assert "closed" in judge.first_failure
+
+
+def _took(*microseconds: float) -> list[Cost]:
+    return [Cost(count=1, seconds=1.0, cpu=each / 1e6) for each in microseconds]
+
+
+def test_a_curve_tells_what_each_further_unit_took() -> None:
+    costs = {10: _took(290.0, 300.0, 800.0), 110: _took(500.0), 1010: _took(4300.0)}
+    further = [point.each for point in points(costs, further=True)]
+    assert further == [None, pytest.approx(2.0), pytest.approx(4.0)]
+    whole = [point.each for point in points(costs, further=False)]
+    assert whole == [pytest.approx(300.0), pytest.approx(500.0), pytest.approx(4300.0)]
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    naive = [Cost(1, 1.0, cpu) for cpu in (1.0, 2.0, 4.0)]
+    ours = [Cost(1, 1.0, cpu) for cpu in (1.5, 3.0, 6.0)]
+    results = Results(costs={"naive": {"W1": naive}, "discreet": {"W1": ours}})
+    assert results.ratio("discreet", "W1") == pytest.approx(1.5)
+    assert results.median("discreet", "W1") == pytest.approx(3e6)
+
+
+def test_a_run_with_a_failure_has_no_figure() -> None:
+    ours = [Cost(1, 1.0, 1.0), Cost(1, 1.0, 1.0, failures=1, first_failure="byte 7 of 9")]
+    results = Results(costs={"discreet": {"W1": ours}})
+    assert results.median("discreet", "W1") is None
+    assert results.failures() == ["discreet, W1: 1 failures; byte 7 of 9"]

@@ -1,0 +1,203 @@
+"""Connections to the upstream: kept, and never trusted with an answer that nobody asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.proxies import CHAT, RESPONSES, relaying, request
+from tests.upstreams import (
+    CANARY,
+    CHAT_FINISH,
+    CHAT_ROLE,
+    CHUNKED,
+    DONE,
+    LAST_CHUNK,
+    PATIENCE,
+    STREAM_HEAD,
+    Script,
+    Visit,
+    answer,
+    chat_text,
+    chunk,
+    head,
+    says,
+)
+
+HEALTHY = CHAT_ROLE + chat_text("Hello") + CHAT_FINISH + DONE
+
+
+def in_turn(*scripts: Script) -> Script:
+    """Follow one script after the other, one for each request."""
+    left = iter(scripts)
+
+    async def script(visit: Visit) -> None:
+        await next(left)(visit)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "unasked",
+    [
+        answer(b'{"stolen": true}'),
+        answer(b"{}", 500),
+        b"HTTP/1.1 200 OK\r\n",
+        CANARY.encode(),
+    ],
+)
+async def test_what_comes_unasked_is_never_the_next_answer(unasked: bytes) -> None:
+    async def says_more(visit: Visit) -> None:
+        await visit.send(answer(b'{"first": true}'))
+        await asyncio.sleep(0.05)
+        await visit.send(unasked)
+
+    async with relaying(in_turn(says_more, says(answer(b'{"second": true}')))) as (upstream, proxy):
+        assert (await proxy.ask("GET", "/v1/models")).json() == {"first": True}
+        await asyncio.sleep(0.2)
+        assert (await proxy.ask("GET", "/v1/models")).json() == {"second": True}
+    assert upstream.connections == 2
+
+
+async def test_two_answers_at_once_are_one_answer() -> None:
+    twice = says(answer(b'{"first": true}') + answer(b'{"stolen": true}'))
+    async with relaying(in_turn(twice, says(answer(b'{"second": true}')))) as (_, proxy):
+        assert (await proxy.ask("GET", "/v1/models")).json() == {"first": True}
+        assert (await proxy.ask("GET", "/v1/models")).json() == {"second": True}
+
+
+async def hangs_up(visit: Visit) -> None:
+    await visit.body()
+    visit.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_question_is_asked_again_when_its_kept_connection_was_closing(method: str) -> None:
+    fine = says(head(200, "application/json", "Content-Length: 0"))
+    async with relaying(in_turn(fine, hangs_up, fine)) as (upstream, proxy):
+        await proxy.ask("GET", "/v1/models")
+        assert (await proxy.ask(method, "/v1/models")).status == 200
+    assert upstream.connections == 2
+
+
+@pytest.mark.parametrize(("method", "target"), [("POST", CHAT), ("DELETE", "/v1/files/file-1")])
+async def test_what_may_have_had_an_effect_is_not_asked_again(method: str, target: str) -> None:
+    fine = says(answer(b"{}"))
+    async with relaying(in_turn(fine, hangs_up, fine)) as (upstream, proxy):
+        await proxy.ask("GET", "/v1/models")
+        got = await proxy.ask(method, target, b"{}")
+    assert got.error["code"] == "upstream_unavailable"
+    assert len(upstream.visits) == 2
+
+
+async def test_an_upstream_that_always_hangs_up_is_not_asked_for_ever() -> None:
+    async with relaying(hangs_up) as (upstream, proxy):
+        assert (await proxy.ask("GET", "/v1/models")).status >= 500
+    assert len(upstream.visits) == 1
+
+
+@pytest.mark.parametrize("status", [100, 102, 103])
+async def test_an_interim_answer_is_not_the_answer(status: int) -> None:
+    interim = b"HTTP/1.1 %d Wait\r\nLink: </%b>\r\n\r\n" % (status, CANARY.encode())
+    async with relaying(says(interim + interim + answer(b"{}"))) as (_, proxy):
+        got = await proxy.ask("GET", "/v1/models")
+    assert (got.status, got.json()) == (200, {})
+    assert CANARY.encode() not in got.raw
+
+
+async def test_an_upstream_that_changes_the_protocol_has_failed() -> None:
+    changes = says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
+    async with relaying(changes) as (_, proxy):
+        got = await proxy.ask()
+        line = await proxy.exchange()
+    assert got.status == 502
+    assert line["failure"] == "upstream_protocol_error"
+
+
+async def test_a_connection_that_nobody_uses_is_closed() -> None:
+    async with relaying(says(answer(b"{}")), upstream_idle_timeout=0.05) as (upstream, proxy):
+        await proxy.ask("GET", "/v1/models")
+        await asyncio.sleep(0.3)
+        await proxy.ask("GET", "/v1/models")
+    assert upstream.connections == 2
+
+
+async def test_a_client_s_connection_that_nobody_uses_is_closed() -> None:
+    async with relaying(says(answer(b"{}")), client_idle_timeout=0.1) as (_, proxy):
+        client = await proxy.connect()
+        await client.ask("GET", "/v1/models")
+        assert await client.rest() == b""
+
+
+async def test_the_time_for_an_answer_begins_when_the_question_is_out() -> None:
+    async with relaying(says(answer(b"{}")), response_timeout=0.3) as (upstream, proxy):
+        client = await proxy.connect()
+        await client.send(request(target="/v1/files", Content_Length="10"))
+        for _ in range(10):
+            await asyncio.sleep(0.06)
+            await client.send(b"x")
+        got = await client.answer()
+    assert got.status == 200
+    assert await upstream.visit.body() == b"x" * 10
+
+
+async def test_what_came_before_the_connection_broke_is_not_lost() -> None:
+    """Events and the byte that breaks the framing, all in one read."""
+
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        await visit.send(STREAM_HEAD + chunk(CHAT_ROLE))
+        await step.wait()
+        await visit.send(chunk(chat_text("Hello")) + b"zz\r\n")
+        await visit.left()
+
+    step = asyncio.Event()
+    async with relaying(script) as (_, proxy):
+        client = await proxy.connect()
+        await client.send(request(target=CHAT))
+        await client.until(b"assistant")
+        step.set()
+        ending = await client.until(b"0\r\n\r\n")
+        line = await proxy.exchange()
+    assert b"Hello" in ending
+    assert DONE in ending
+    assert line["failure"] == "upstream_reset_after_response_started"
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 4095, 65_535, 65_536, 300_000])
+async def test_events_of_any_size_are_framed_whole(size: int) -> None:
+    stream = CHAT_ROLE + chat_text("x" * size) + CHAT_FINISH + DONE
+
+    async with relaying(says(STREAM_HEAD + chunk(stream) + LAST_CHUNK)) as (_, proxy):
+        got = await proxy.ask(target=CHAT)
+    assert (got.whole, got.body) == (True, stream)
+
+
+async def test_the_next_request_on_a_connection_after_a_stream() -> None:
+    async with relaying(says(STREAM_HEAD + chunk(HEALTHY) + LAST_CHUNK)) as (upstream, proxy):
+        client = await proxy.connect()
+        for _ in range(3):
+            assert (await client.ask(target=CHAT, body=b"{}")).body == HEALTHY
+    assert upstream.connections == 1
+
+
+async def test_a_stream_of_no_length_is_none() -> None:
+    empty = head(200, "text/event-stream", "Content-Length: 0")
+    async with relaying(says(empty), gate=20) as (_, proxy):
+        got = await proxy.ask(target=RESPONSES)
+    assert got.status >= 500
+    assert got.error["message"]
+
+
+async def test_half_a_head_is_no_answer() -> None:
+    async def script(visit: Visit) -> None:
+        await visit.send(head(200, "text/event-stream", CHUNKED)[:-2])
+        visit.close()
+
+    async with relaying(script) as (_, proxy):
+        async with asyncio.timeout(PATIENCE):
+            got = await proxy.ask()
+        line = await proxy.exchange()
+    assert got.status == 502
+    assert line["failure"] == "upstream_reset_before_response_started"
