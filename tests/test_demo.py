@@ -111,7 +111,7 @@ def test_it_ends_in_the_count(shown: str, outcomes: list[Outcome]) -> None:
 
 def test_it_shows_the_line_of_the_log_that_joins_both_sides(shown: str) -> None:
     assert len(re.findall(r"reference (\w{16})", shown)) > 5
-    logged = re.search(r"^ +(\w{16})  server_error", shown, re.MULTILINE)
+    logged = re.search(r"^ +(\w{16})  upstream_unavailable", shown, re.MULTILINE)
     assert logged is not None
     assert shown.count(logged[1]) == 2
 

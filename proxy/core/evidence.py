@@ -57,6 +57,7 @@ _INNER: Final = (
     "err",
     "msg",
     "data",
+    "status",
 )
 _INNER_TEXT: Final = frozenset({"raw", "body", "responsebody", "exception", "originalmessage"})
 _EXCEPTION: Final = re.compile(r"[A-Za-z]\w{0,60}(?:Exception|Error|_exception|_error)")

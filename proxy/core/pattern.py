@@ -30,6 +30,8 @@ _GAP: Final = r"[\s\S]{0,200}?"
 _INT: Final = r"\d{1,3}(?:,\d{3}){1,3}|\d{1,12}"
 _FLOAT: Final = r"\d{1,9}(?:\.\d{1,6})?"
 _FIELD: Final = r"[A-Za-z_]\w{0,63}(?:\[\d{1,4}\]|\.\w{1,64}){0,8}"
+# Digits of an index; APIs take thousands of messages, not more.
+_MAX_INDEX: Final = 4
 _UNIT: Final = (
     r"(?:milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
 )
@@ -80,12 +82,21 @@ _SENTENCE_SLOT: Final = re.compile(r"\{([^{}]*)\}")
 
 
 def is_field_name(text: str) -> bool:
-    """Tell whether `text` is a path of request fields, such as `messages[0].content`."""
+    """Tell whether `text` is a path of request fields, such as `messages[0].content`.
+
+    A number is an index where it is short and stands between names: four in a row are an address.
+    """
     if not re.fullmatch(_FIELD, text, re.ASCII):
         return False
-    return all(
-        part.isdigit() or part in FIELD_NAMES for part in re.split(r"\]?[.\[]", text.rstrip("]"))
-    )
+    after_name = False
+    for part in re.split(r"\]?[.\[]", text.rstrip("]")):
+        if part.isdigit():
+            if not after_name or len(part) > _MAX_INDEX:
+                return False
+        elif part not in FIELD_NAMES:
+            return False
+        after_name = not part.isdigit()
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,9 @@ FIELDS = {
     "model ": False,
     "model\n": False,
     "messages[12345]": False,
+    "messages.12345": False,
+    "messages.10.203.113.77": False,
+    "messages[1][2]": False,
     "messages[0].content.fake": False,
     "mödel": False,
 }

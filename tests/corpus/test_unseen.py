@@ -244,6 +244,65 @@ def test_a_status_in_the_body_knows_more_than_the_gateway(
     assert found == STATUSES
 
 
+# Sentences as providers might write them: none was recorded, and no rule has one of them whole.
+SENTENCES: Final[dict[str, str]] = {
+    "We allow you 20 queries per second, please wait.": "rate_limit_exceeded",
+    "The daily request quota of the free plan is spent.": "usage_limit_reached",
+    "Your wallet holds less than this request costs.": "insufficient_quota",
+    "The balance of account acme is too low for this.": "insufficient_quota",
+    "账户余额不足，请稍后再试": "insufficient_quota",
+    "Sorry, the conversation history is too large for this model.": "context_length_exceeded",
+    "The prompt you sent is far too long for us.": "context_length_exceeded",
+    "Sum of input tokens and output exceeds 8192.": "context_length_exceeded",
+    "The base64 of attachment 2 is malformed.": "invalid_base64_image",
+    "We could not fetch the second image.": "failed_to_download_image",
+    "The image in message 3 is too large for us.": "image_too_large",
+    "This kind of picture is an unsupported image type.": "invalid_image_format",
+    "We are unable to decode the second image.": "image_parse_error",
+    "Our safety filter has stopped the answer.": "invalid_prompt",
+    "This is against our acceptable use rules.": "content_policy_violation",
+    "The model acme-large was retired last spring.": "model_not_found",
+    "acme-large is an unsupported model here.": "model_not_found",
+    "The api key of team acme is revoked.": "invalid_api_key",
+    "The account of team acme was suspended by an admin.": "permission_denied",
+    "All of our instances are busy.": "server_is_overloaded",
+    "服务器过载，请稍后再试": "server_is_overloaded",
+    "The worker has timed out.": "upstream_timeout",
+    "RuntimeError: socket hang up": "upstream_unavailable",
+    "The body of your request is too large.": "request_too_large",
+}
+# What is merely wrong with a request, in words that elsewhere tell of something else.
+MERELY_WRONG: Final = (
+    "The model `acme-1` does not support image inputs.",
+    "This model does not support images. Remove the image and try again.",
+    "Function calling is not supported by this model",
+    "The parameter 'timeout' must be a positive integer",
+    "Invalid value for 'image_url.detail': must be one of auto, low, high",
+    "stop sequences: too many, at most 4 allowed",
+    "logit_bias token id 99999999 is out of range",
+    "max_tokens must be greater than thinking.budget_tokens",
+    "The max_tokens parameter exceeds the maximum output tokens (4096) of this model",
+    "messages.3.content.0: Invalid `signature` in `thinking` block",
+    "Number of images exceeds the limit of 5",
+    "Invalid 'tools[0].function.name': string too long. Expected at most 64 characters.",
+    "Unsupported audio format: aac",
+    "Function name is invalid: must be a-z, A-Z, 0-9",
+    "System instruction is not supported",
+    "none is not an allowed value",
+)
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_telling_words_are_understood_in_any_sentence(sentence: str) -> None:
+    status = 500 if SENTENCES[sentence].startswith(("upstream", "server")) else 400
+    assert http(json.dumps({"error": {"message": sentence}}), status) == SENTENCES[sentence]
+
+
+@pytest.mark.parametrize("sentence", MERELY_WRONG)
+def test_a_request_that_is_merely_wrong_is_called_nothing_else(sentence: str) -> None:
+    assert http(json.dumps({"error": {"message": sentence}}), 400) == "invalid_request"
+
+
 OPENINGS: Final = {
     CHAT: '{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Hel"}}]}',
     COMPLETIONS: '{"object":"text_completion","choices":[{"index":0,"text":"Hel"}]}',
