@@ -31,6 +31,17 @@ def test_json_is_parsed_or_none(text: bytes | str, value: object) -> None:
     assert parse_json(text) == value
 
 
+@pytest.mark.parametrize("piece", [b"{},", b"[],", b'{"a":[{}]},'])
+def test_what_would_fill_the_memory_is_not_parsed(piece: bytes) -> None:
+    few, many = (b"[%b0]" % (piece * count) for count in (1000, 1_000_000))
+    assert len(parse_json(few)) == 1001
+    assert parse_json(many) is None
+
+
+def test_a_large_text_of_few_parts_is_parsed() -> None:
+    assert len(parse_json(b'["%b"]' % (b"{" * 900_000 + b"x" * 900_000))[0]) == 1_800_000
+
+
 def test_an_endless_number_never_raises() -> None:
     assert parse_json(b"9" * 5000) in (None, math.inf)
 
