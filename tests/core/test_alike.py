@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.core.jsontext import write_json
+from proxy.core.sse import encode
 from proxy.core.surfaces.alike import Alike
 
 
@@ -18,62 +19,84 @@ def chunk_of(text: str) -> dict[str, Any]:
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]}
 
 
-def taught(text: str = "Hello") -> Alike:
-    alike = Alike("content")
-    alike.learn(write_json(chunk_of(text)), text)
+def taught(text: str = "Hello", name: bytes = b"") -> Alike:
+    alike = Alike()
+    alike.learn(write_json(chunk_of(text)), "content", text, name)
     return alike
 
 
 BEFORE, AFTER = write_json(chunk_of("|")).split(b"|")
 
 
-@given(st.text())
-def test_another_text_that_is_written_as_it_is_fits(text: str) -> None:
-    plainly = text.isprintable() and not {'"', "\\"} & set(text)
-    assert taught().fits(write_json(chunk_of(text))) == plainly
+def framed(*insides: bytes) -> bytes:
+    return b"".join(encode(BEFORE + inside + AFTER) for inside in insides)
+
+
+@given(st.lists(st.text(), min_size=1), st.sampled_from([b"", b"delta"]))
+def test_other_texts_are_one_run(texts: list[str], name: bytes) -> None:
+    chunk = b"".join(encode(write_json(chunk_of(text)), name) for text in texts)
+    assert taught(name=name).run(chunk, 0) == (len(chunk), len(texts))
+
+
+def test_a_run_begins_where_it_is_asked_for() -> None:
+    before, run = b"data: x\n\n", framed(b"a", b"b")
+    assert taught().run(before + run, len(before)) == (len(before) + len(run), 2)
+    assert taught().run(before + run, 0) == (0, 0)
+
+
+def test_a_run_ends_before_what_is_not_whole() -> None:
+    run = framed(b"a", b"b")
+    for size in range(1, len(framed(b"c"))):
+        assert taught().run(run + framed(b"c")[:size], 0) == (len(run), 2)
+
+
+@pytest.mark.parametrize("other", [b"data: [DONE]\n\n", b": ping\n\n", b"\n", b"data: {}\n\n"])
+def test_a_run_ends_before_another_event(other: bytes) -> None:
+    run = framed(b"a", b"b")
+    assert taught().run(run + other + framed(b"c"), 0) == (len(run), 2)
 
 
 HOSTILE = [
     b"",
     b'"},"finish_reason":"error"}],"error":{"message":"x',
+    b'x","y',
+    b'",\n"',
     b'\\"',
     b"\\",
     b'"',
-    b"\\u0000",
+    b"\\u0041",
+    b"\\ud83d",
     b"\n",
+    b"\n\n",
     b"\x00",
     b"\xff",
+    b"\xc3",
+    b"\xa4",
     b"\xed\xa0\x80",  # half a surrogate pair
     "\u2028".encode(),
     b'x"},"error":{"a":"b',
+    AFTER,
+    AFTER + b"\n\ndata: " + BEFORE,
 ]
 
 
-@given(st.binary() | st.sampled_from(HOSTILE))
-@example(HOSTILE[1])
-def test_what_fits_is_the_same_object(inside: bytes) -> None:
-    data = BEFORE + inside + AFTER
-    if taught().fits(data):
-        assert json.loads(data) == chunk_of(inside.decode())
+@given(st.lists(st.binary() | st.sampled_from(HOSTILE), min_size=1, max_size=5))
+@example([b"x\\", b'y","z'])
+@example([b"\xc3", b"\xa4"])
+@example([b'x","y', b"z\\"])
+def test_a_run_is_what_each_event_is_by_itself(insides: list[bytes]) -> None:
+    chunk = framed(*insides)
+    end, count = taught().run(chunk, 0)
+    *blocks, rest = chunk[:end].split(b"\n\n")
+    assert (rest, len(blocks)) == (b"", count)
+    for block in blocks:
+        value = json.loads(block.removeprefix(b"data: "))
+        assert value == chunk_of(value["choices"][0]["delta"]["content"])
 
 
-@given(st.binary(), st.integers(0, len(BEFORE)), st.integers(0, len(AFTER)))
-def test_what_differs_elsewhere_does_not_fit(inside: bytes, first: int, last: int) -> None:
-    data = BEFORE[:first] + inside + AFTER[last:]
-    if taught().fits(data):
-        assert data.startswith(BEFORE)
-        assert data.endswith(AFTER)
-        assert json.loads(data) == chunk_of(data[len(BEFORE) : -len(AFTER)].decode())
-
-
-def test_before_anything_was_learned_nothing_fits() -> None:
-    assert not Alike("content").fits(b"")
-    assert not Alike("content").fits(write_json(chunk_of("Hello")))
-
-
-def test_the_bytes_before_and_after_do_not_overlap() -> None:
-    assert not taught().fits(BEFORE[:-1] + AFTER)
-    assert not taught().fits(BEFORE + AFTER[1:])
+def test_before_anything_was_learned_nothing_is_alike() -> None:
+    assert Alike().run(framed(b"a"), 0) == (0, 0)
+    assert Alike().run(b"", 0) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -86,20 +109,20 @@ def test_the_bytes_before_and_after_do_not_overlap() -> None:
     ],
 )
 def test_a_text_that_cannot_be_found_with_certainty_teaches_nothing(data: bytes) -> None:
-    alike = Alike("content")
-    alike.learn(data, "Hello")
-    assert not alike.fits(data)
+    alike = Alike()
+    alike.learn(data, "content", "Hello")
+    assert alike.run(encode(data), 0) == (0, 0)
 
 
 @pytest.mark.parametrize("text", [None, 1, ["Hello"], {}])
 def test_only_a_string_is_learned(text: object) -> None:
-    alike = Alike("content")
-    alike.learn(write_json({"content": text}), text)
-    assert not alike.fits(write_json({"content": text}))
+    alike = Alike()
+    alike.learn(write_json({"content": text}), "content", text)
+    assert alike.run(encode(write_json({"content": text})), 0) == (0, 0)
 
 
 def test_a_provider_whose_events_are_never_alike_is_not_asked_for_ever() -> None:
-    alike = Alike("content")
+    alike = Alike()
     for number in range(100):
-        alike.learn(b'{"id":%d,"content":"Hello"}' % number, "Hello")
-    assert not alike.fits(b'{"id":99,"content":"Hello"}')
+        alike.learn(b'{"id":%d,"content":"Hello"}' % number, "content", "Hello")
+    assert alike.run(encode(b'{"id":99,"content":"Hello"}'), 0) == (0, 0)

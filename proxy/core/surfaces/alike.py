@@ -1,17 +1,19 @@
 """Events that differ from one that was judged in what the model says, and in nothing else.
 
-Parsing is half of what an event costs, and most events of a stream are the same bytes around
+Parsing is most of what an event costs, and most events of a stream are the same bytes around
 another piece of text. Of an event that was parsed and found ordinary, the bytes before and
-after one string are kept. Where the same bytes stand around something that is certainly the
-inside of a JSON string, the event is the same object with another text: its keys, numbers and
-every other string are those that were judged.
+after one string are kept. Where the same bytes stand around the inside of a JSON string, the
+event is the same object with another text: its keys, its numbers and all its other strings are
+those that were judged. A run of such events is found by one split and proven by one parse.
 
-Invariant: `fits` says nothing that parsing would not say; False says nothing at all.
+Invariant: `run` passes what judging each event by itself would pass, and nothing else.
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+from orjson import JSONDecodeError, loads
 
 from proxy.core.jsontext import write_json
 
@@ -20,49 +22,71 @@ _LESSONS: Final = 8
 
 
 class Alike:
-    """What the events of one stream have in common.
+    """What the events of one stream have in common, once it is learned.
 
-    key: the key of the string that may differ; its value decides nothing.
+    lines: how many each of them has, its blank line included.
     """
 
-    __slots__ = ("_after", "_before", "_key", "_lessons", "_shortest")
+    __slots__ = ("_glue", "_head", "_lessons", "_tail", "lines")
 
-    def __init__(self, key: str) -> None:
-        self._key = write_json(key) + b":"
-        self._before = self._after = b""
-        self._shortest = 0
+    def __init__(self) -> None:
+        self._head = self._tail = self._glue = b""
+        self.lines = 2
         self._lessons = _LESSONS
 
-    def fits(self, data: bytes) -> bool:
-        """Tell whether `data` is certainly the learned object with another text."""
-        if (
-            not self._shortest
-            or len(data) < self._shortest
-            or not data.startswith(self._before)
-            or not data.endswith(self._after)
-        ):
-            return False
-        text = data[len(self._before) : -len(self._after)]
-        # RFC 8259, section 7: neither a quote nor a backslash, and no control character;
-        # what is not printable includes these.
-        if b'"' in text or b"\\" in text:
-            return False
-        try:
-            return text.decode().isprintable()
-        except UnicodeDecodeError:
-            return False
+    def run(self, chunk: bytes, start: int) -> tuple[int, int]:
+        """Return where a run of such events, framed, ends in `chunk`, and how many they are."""
+        head, tail = self._head, self._tail
+        if not head or not chunk.startswith(head, start):
+            return start, 0
+        first = start + len(head)
+        last = chunk.rfind(tail, first)
+        if last < 0:
+            return start, 0
+        texts = chunk[first:last].split(self._glue)
+        if _are_strings(texts):
+            return last + len(tail), len(texts)
+        # Something else stands among them: the run ends before it.
+        end, count = start, 0
+        for text in texts:
+            inside, other, _ = text.partition(tail)
+            if not _are_strings([inside]):
+                break
+            end += len(head) + len(inside) + len(tail)
+            count += 1
+            if other:
+                break
+        return end, count
 
-    def learn(self, data: bytes, text: object) -> None:
+    def learn(self, data: bytes, name: str, text: object, event: bytes = b"") -> None:
         """Keep what stands around `text` in an event that was judged, if that can be told.
 
-        The key's closing quote has no backslash before it, so that it cannot stand inside
-        another string: what follows is the string itself.
+        data: one line, found ordinary whatever the string is that stands under `name` in it.
+        event: the event's own name.
         """
         if not self._lessons or not isinstance(text, str):
             return
         self._lessons -= 1
-        before, found, after = data.partition(self._key + write_json(text))
+        # The name's closing quote has no backslash before it, so that it cannot stand inside
+        # another string: what follows is the value itself.
+        key = write_json(name) + b":"
+        before, found, after = data.partition(key + write_json(text))
         if found:
-            self._before = before + self._key + b'"'
-            self._after = b'"' + after
-            self._shortest = len(self._before) + len(self._after)
+            named = b"event: %b\n" % event if event else b""
+            self.lines = 3 if event else 2
+            self._head = named + b"data: " + before + key + b'"'
+            self._tail = b'"' + after + b"\n\n"
+            self._glue = self._tail + self._head
+
+
+def _are_strings(texts: list[bytes]) -> bool:
+    """Tell whether each text is the inside of one JSON string.
+
+    No string holds a line's end (RFC 8259, section 7), so that each of those between the texts
+    stands outside: no text can reach into the next, and one that ends its string makes one
+    more, so that they are too many.
+    """
+    try:
+        return len(loads(b'["%b"]' % b'",\n"'.join(texts))) == len(texts)
+    except JSONDecodeError:
+        return False

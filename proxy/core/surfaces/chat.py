@@ -39,6 +39,7 @@ from proxy.core.surfaces.surface import (
 )
 
 DONE: Final = b"[DONE]"
+_SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
 _CHUNKS: Final = frozenset({"chat.completion.chunk", "text_completion"})
 
 
@@ -51,7 +52,7 @@ class ChatStream:
         self._finished: set[int] = set()  # those that have a finish_reason
         self._content_seen = False
         self._marks = ledger.reader.marks | {"type"}
-        self._alike = Alike("content")
+        self.alike = Alike()
 
     def read(self, event: Event) -> Verdict:
         """Judge one chunk."""
@@ -82,8 +83,6 @@ class ChatStream:
 
     def plain(self, data: bytes, name: bytes) -> bool:
         """The usual chunk: one choice, known already, that goes on."""
-        if not name and self._alike.fits(data):
-            return True
         try:
             value = loads(data)
             (choice,) = value["choices"]
@@ -99,7 +98,7 @@ class ChatStream:
                 and choice["index"] in self._begun
             )
             if usual:
-                self._alike.learn(data, choice.get("delta", {}).get("content"))
+                self.alike.learn(data, *_said(choice))
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
         return usual
@@ -170,6 +169,16 @@ def choice_failed(choice: object) -> bool:
     return isinstance(choice, dict) and (
         choice.get("finish_reason") == "error" or is_error(choice.get("error"))
     )
+
+
+def _said(choice: dict[str, Any]) -> tuple[str, object]:
+    """Return what a usual choice says, with its name; no judgement ever looks at these."""
+    delta = choice.get("delta")
+    if type(delta) is dict:
+        for name in _SAID:
+            if delta.get(name):
+                return name, delta[name]
+    return "text", choice.get("text")  # legacy completions
 
 
 def _has_content(choice: Any) -> bool:

@@ -16,6 +16,7 @@ from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import has_no_error, parse_json, write_json
 from proxy.core.sse import Event, encode
+from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.names import MESSAGES
 from proxy.core.surfaces.resource import read_resource
 from proxy.core.surfaces.surface import (
@@ -61,6 +62,7 @@ class MessagesStream:
     """One stream of message events."""
 
     def __init__(self, ledger: Ledger) -> None:
+        self.alike = Alike()
         self._ledger = ledger
         self._ended = False
         self._marks = ledger.reader.marks | TELLING
@@ -91,14 +93,17 @@ class MessagesStream:
         """The usual event: a delta of a content block."""
         try:
             value = loads(data)
-            return (
+            usual = bool(
                 value["type"] == _DELTA
                 and (not name or name == _DELTA.encode())
                 and self._marks.isdisjoint(value)
                 and has_no_error(data)
             )
-        except (ValueError, KeyError, TypeError):
+            if usual:
+                self.alike.learn(data, "text", value["delta"].get("text"), name)
+        except (ValueError, KeyError, TypeError, AttributeError):
             return False
+        return usual
 
     def complete(self, *, cleanly: bool) -> bool:
         """A message has ended when `message_stop` said so."""

@@ -12,6 +12,7 @@ from proxy.core.errors import Origin, Reply
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import parse_json, write_json
 from proxy.core.sse import Event, encode
+from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.chat import DONE, choice_failed
 from proxy.core.surfaces.names import OTHER
 from proxy.core.surfaces.resource import clean, read_resource
@@ -45,6 +46,7 @@ class OtherStream:
     """One stream of any other API."""
 
     def __init__(self, ledger: Ledger, last: str | None) -> None:
+        self.alike = Alike()
         self._ledger = ledger
         self._last = last
         self._ended = False

@@ -22,6 +22,7 @@ from proxy.core.incident import Ledger
 from proxy.core.jsontext import has_no_error, parse_json, write_json
 from proxy.core.spec import RESPONSE_EVENTS
 from proxy.core.sse import Event, encode
+from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.chat import DONE
 from proxy.core.surfaces.names import RESPONSES
 from proxy.core.surfaces.resource import clean, fault_of, read_resource, read_response
@@ -86,6 +87,7 @@ class ResponsesStream:
     """One stream of response events."""
 
     def __init__(self, ledger: Ledger, response_id: str = "", after: int = -1) -> None:
+        self.alike = Alike()
         self._ledger = ledger
         self._id = response_id  # known beforehand when a stream is resumed
         self._first = b""  # the first event that held the response, for the failed one

@@ -16,6 +16,7 @@ from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import parse_json, write_json
 from proxy.core.sse import Event
+from proxy.core.surfaces.alike import Alike
 
 
 class Mark(Enum):
@@ -40,7 +41,12 @@ Verdict = Mark | Rewritten | UpstreamError
 
 
 class SurfaceStream(Protocol):
-    """One event stream of a surface."""
+    """One event stream of a surface.
+
+    alike: what its usual events have in common.
+    """
+
+    alike: Alike
 
     def read(self, event: Event) -> Verdict:
         """Judge one event; a Mark means that it may be written as it is."""
