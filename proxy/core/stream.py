@@ -11,6 +11,7 @@ The three verbs are `feed` (bytes came), `close` (the upstream ended the stream 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import Final
 
@@ -50,6 +51,7 @@ class StreamSanitizer:
     ended: the provider completed the stream; only its end mark may still come.
     closed: nothing comes any more; the upstream is of no use and can be closed.
     reply: what the client was told instead, once the stream failed.
+    finished: the answer is whole, though more may follow: usage, an end mark.
     events, dropped: how many were written, and how many held nothing that a client needs.
     """
 
@@ -59,40 +61,44 @@ class StreamSanitizer:
         self._decoder = Decoder(max_event)
         self._max_event = max_event
         self._stray = b""  # the last lines outside any field, for the operator
+        # Nothing is begun and nothing has ended: what is usual may go the quick way.
+        self._is_usual = False
         self.content_seen = False
+        self.finished = False
         self.ended = False
         self.closed = False
         self.reply: Reply | None = None
         self.events = self.dropped = 0
-        self._written = b""  # the end of it
+        self._written: deque[bytes] = deque(maxlen=_SHOWN)  # the last of it
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets for `chunk`."""
-        if self.closed or b"\r" in chunk or len(chunk) > self._max_event:
-            return self._feed(chunk)
-        if self._decoder.between_events:
-            return self._feed_blocks(chunk)
-        begun = end_of_block(chunk)
-        out = self._feed(chunk[:begun])
-        if self.closed or begun == len(chunk):
-            return out
-        return out + self._feed_blocks(chunk[begun:])
+        start = 0
+        if len(chunk) <= self._max_event:
+            if self._is_usual:
+                start, count = self._stream.alike.run(chunk, 0)
+                self.events += count
+                if start == len(chunk):
+                    return self._noted(chunk)
+            if b"\r" not in chunk:
+                return self._feed_blocks(chunk, start)
+        return self._noted(chunk[:start]) + self._feed(chunk[start:])
 
-    def _feed_blocks(self, chunk: bytes) -> bytes:
-        """Feed what begins between two events; nearly all of it passes as it is.
+    def _feed_blocks(self, chunk: bytes, start: int) -> bytes:
+        """Feed what may be usual, of which a run ends at `start`.
 
         An event that is framed as `encode` frames it and certainly ordinary is written by
         copying it, together with its neighbours: the same bytes. All others go the long way,
         a block at a time; `tests/core/test_properties.py` holds one way against the other.
         """
-        plain, alike, going_on = self._stream.plain, self._stream.alike, not self.ended
         out: list[bytes] = []
-        copied = start = 0  # up to where it is written, and read
-        if going_on:
-            start, count = alike.run(chunk, 0)
-            self.events += count
-            if start == len(chunk):
-                return self._noted(chunk)
+        copied = 0  # up to where it is written; it is read up to `start`
+        if not (self.closed or self._decoder.between_events):
+            copied = start = end_of_block(chunk)
+            out.append(self._feed(chunk[:start]))
+        if self.closed:
+            return b"".join(out)
+        plain, alike, going_on = self._stream.plain, self._stream.alike, not self.ended
         lines = lines_of(chunk[start:] if start else chunk)
         at, last = 0, len(lines) - 1  # no line end has closed the last
         runs = _RUNS
@@ -139,8 +145,7 @@ class StreamSanitizer:
     def _noted(self, written: bytes) -> bytes:
         """Keep the end of what is written, for an incident."""
         if written:
-            before = b"" if len(written) >= _TAIL else self._written
-            self._written = (before + written[-_TAIL:])[-_TAIL:]
+            self._written.append(written if len(written) <= _TAIL else written[-_TAIL:])
         return written
 
     def _feed(self, chunk: bytes) -> bytes:
@@ -156,12 +161,9 @@ class StreamSanitizer:
         out: list[bytes] = []
         self._write(events, out)
         written = b"".join(out)
+        self.finished = self._stream.complete(cleanly=False)
+        self._is_usual = self._decoder.between_events and not (self.ended or self.closed)
         return self._noted(written) if self.reply is None else written
-
-    @property
-    def finished(self) -> bool:
-        """Tell whether the answer is whole, though more may follow: usage, an end mark."""
-        return self._stream.complete(cleanly=False)
 
     def close(self) -> bytes:
         """Return what the client gets when the upstream ended the stream cleanly."""
@@ -183,6 +185,7 @@ class StreamSanitizer:
     def _end(self, rest: Event | None, failure: Failure, detail: str = "") -> bytes:
         if self._stream.complete(cleanly=failure is Failure.NO_END):
             self.closed = self.ended = True
+            self._is_usual = False
             return b""
         if rest is not None:
             said = last_words(rest, self._ledger.reader)
@@ -196,11 +199,12 @@ class StreamSanitizer:
 
     def last_events(self) -> tuple[str, ...]:
         """Return the types of the last events that were written before the failure."""
-        events = Decoder(_TAIL).feed(self._written)
+        events = Decoder(_TAIL).feed(b"".join(self._written)[-_TAIL:])
         return tuple(map(_kind_of, events[-_SHOWN:]))
 
     def _fail(self, error: UpstreamError) -> bytes:
         self.closed = True
+        self._is_usual = False
         self.reply = self._ledger.answer(error)
         return self._stream.closing(self.reply)
 

@@ -33,8 +33,11 @@ class Decompressor(Protocol):
         """Yield what `piece` decodes to, in parts. Raises EncodingError."""
 
 
-class _Identity:
+class Identity:
+    """No encoding."""
+
     def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Yield it as it is."""
         yield piece
 
 
@@ -118,7 +121,7 @@ def decompressor(encoding: str) -> Decompressor:
     """Return what takes `encoding` (the header's value) off. Raises EncodingError."""
     match encoding.strip().lower():
         case "" | "identity":
-            return _Identity()
+            return Identity()
         case "gzip" | "x-gzip":
             return _Zlib(_GZIP_WINDOW)
         case "deflate":

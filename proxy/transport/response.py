@@ -105,6 +105,8 @@ class StreamedResponse(_Response):
     def open(self) -> None:
         """Push the head."""
         self.is_open = True
+        # aiohttp asks its writer whether an answer has begun.
+        self._writer.output_size += len(self._head)
         self._pieces.append(self._head)
 
     def push(self, data: bytes) -> None:
@@ -127,18 +129,15 @@ class StreamedResponse(_Response):
         pieces, transport = self._pieces, self._transport
         if not pieces:
             return
-        size = sum(map(len, pieces))
-        # aiohttp asks its writer whether an answer has begun.
-        self._writer.output_size += size
+        self._pieces = []
         if transport is None or transport.is_closing():
-            pass  # the client has left, and the exchange is about to be told so
-        elif len(pieces) == 1:
+            return  # the client has left, and the exchange is about to be told so
+        if len(pieces) == 1:
             transport.write(pieces[0])
-        elif size < _LARGE:
+        elif sum(map(len, pieces)) < _LARGE:
             transport.write(b"".join(pieces))
         else:
             transport.writelines(pieces)
-        self._pieces = []
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Do nothing: all is written."""

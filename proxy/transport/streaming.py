@@ -25,12 +25,13 @@ from proxy.core.failures import Failure
 from proxy.core.sse import ENCODED_KEEP_ALIVE
 from proxy.core.stream import StreamSanitizer
 from proxy.operate.observer import Observer
-from proxy.transport.encoding import Decompressor, EncodingError
+from proxy.transport.encoding import Decompressor, EncodingError, Identity
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
 from proxy.transport.response import StreamedResponse
 from proxy.transport.server import Protocol
 from proxy.transport.upstream import Answer
+from proxy.transport.wire import Arrivals
 
 # Seconds for a client to take the ending of a stream whose time is over; the drain's own are 2.
 _LAST_WORDS: Final = 2.0
@@ -66,6 +67,8 @@ class Stream:
         self._client = StreamedResponse(exchange.request, answer.status, headers)
         self._protocol: Protocol = exchange.request.protocol  # type: ignore[assignment]
         self._parts: Iterator[bytes] = iter((first,) if first else ())
+        self._is_encoded = not isinstance(decoder, Identity)
+        self._arrivals: Arrivals | None = None
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
@@ -87,7 +90,7 @@ class Stream:
         try:
             if not self._limits.gate:
                 self._open()
-            self._answer.tell(self._on_arrival)
+            self._arrivals = self._answer.tell(self._on_arrival)
             self._on_arrival()
             await self._over
         except asyncio.CancelledError:
@@ -162,35 +165,54 @@ class Stream:
 
     def _take(self) -> None:
         """Deal with what has come, until nothing is left or the client is full."""
-        answer = self._answer
-        while not self._over.done():
-            if self._protocol.writing_paused:
-                answer.hold()
-                return
-            part = next(self._parts, None)
-            if part is not None:
-                self._pass(self._sanitizer.feed(part))
-                self._client.flush()
-            elif piece := answer.take():
-                self._parts = self._decoder.feed(piece)
-            else:
-                break
-        else:
+        arrivals, paused = self._arrivals, self._protocol.writing_paused
+        if arrivals is None or self._over.done():
             return
-        broken = answer.broken
+        while not paused and (part := next(self._parts, None)) is not None:
+            paused = self._pass(part)
+        if not paused and (piece := arrivals.take()):
+            if self._is_encoded:
+                self._parts = self._decoder.feed(piece)
+                self._take()
+                return
+            paused = self._pass(piece)
+        if self._over.done():
+            return
+        if paused:
+            self._answer.hold()
+        elif arrivals.is_over:
+            self._come_to_the_end()
+
+    def _come_to_the_end(self) -> None:
+        broken = self._answer.broken
         if broken is not None:
             self._fail(broken.failure, broken.detail)
-        elif answer.ended:
-            self._pass(self._sanitizer.close())
+        else:
+            self._give(self._sanitizer.close())
             self._end()
 
-    def _pass(self, out: bytes) -> None:
-        """Give the client what the sanitizer wrote, or hold it while the gate is shut."""
+    def _pass(self, part: bytes) -> bool:
+        """Give the client what it gets for a part; tell whether it is full, or all is over."""
+        sanitizer = self._sanitizer
+        self._give(sanitizer.feed(part))
+        if sanitizer.closed:
+            self._end()
+        elif sanitizer.ended or sanitizer.finished:
+            self._await_the_end()
+        self._client.flush()
+        return self._protocol.writing_paused or sanitizer.closed
+
+    def _give(self, out: bytes) -> None:
+        """Write it, or hold it while the gate is shut."""
+        client = self._client
+        if client.is_open and self._exchange.record.first_event_after is not None:
+            self._write(out)
+            return
         sanitizer, record = self._sanitizer, self._exchange.record
-        if sanitizer.content_seen and record.first_event_after is None:
+        if sanitizer.content_seen:
             record.first_event_after = record.elapsed()
             record.judged_in = record.first_event_after - self._arrived_after
-        if self._client.is_open:
+        if client.is_open:
             self._write(out)
         elif sanitizer.content_seen:
             self._held.append(out)
@@ -200,10 +222,6 @@ class Stream:
             self._held_size += len(out)
             if self._held_size > self._limits.held and sanitizer.reply is None:
                 self._open()
-        if sanitizer.closed:
-            self._end()
-        elif sanitizer.ended or sanitizer.finished:
-            self._await_the_end()
 
     def _open(self) -> None:
         """Send the headers and what was held."""

@@ -97,21 +97,16 @@ class Answer:
         while piece := await self.read():
             yield piece
 
-    def tell(self, told: Callable[[], None]) -> None:
-        """Call `told` after each arrival from now on; it is then for the caller to wait."""
+    def tell(self, told: Callable[[], None]) -> Arrivals:
+        """Call `told` after each arrival from now on; return what arrives, to be taken.
+
+        It is then for the caller to wait, and to ask what is `broken` where that is over.
+        """
         self._wire.read_timeout = None
         self._wire.start_timeout()
-        self._body = Arrivals.of(self._body)
+        self._body = arrivals = Arrivals.of(self._body, self._wire)
         self._wire.tell(told)
-
-    def take(self) -> bytes:
-        """Return what came since, of a body that is told of."""
-        return self._body.take() if isinstance(self._body, Arrivals) else b""
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether the body's end is here."""
-        return self._body.is_eof()
+        return arrivals
 
     @property
     def broken(self) -> UpstreamFailureError | None:

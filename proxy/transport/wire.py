@@ -31,6 +31,7 @@ class Wire(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        self.loop = loop
         self.told: Callable[[], None] | None = None
         self.asked = False
         self.reused = False
@@ -90,10 +91,13 @@ class Arrivals(StreamReader):
     __slots__ = ()
 
     @classmethod
-    def of(cls, body: StreamReader) -> StreamReader:
+    def of(cls, body: StreamReader, wire: Wire) -> Arrivals:
         """Make a body one of these. aiohttp's parser names its class and cannot be told another."""
-        if not isinstance(body, EmptyStreamReader):
-            body.__class__ = cls
+        if isinstance(body, EmptyStreamReader):  # there is one for all empty bodies
+            body = StreamReader(wire, 1, loop=wire.loop)
+            body.feed_eof()
+        body.__class__ = cls
+        assert isinstance(body, cls)  # noqa: S101 - it is now
         return body
 
     def feed_data(self, data: bytes, size: int = 0) -> bool:
@@ -107,6 +111,11 @@ class Arrivals(StreamReader):
 
     def end_http_chunk_receiving(self) -> None:
         """Note nothing."""
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nothing more can come: it ended, or it broke."""
+        return self._eof or self._exception is not None
 
     def take(self) -> bytes:
         """Return what came since; b"" where nothing did."""
