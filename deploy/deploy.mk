@@ -32,7 +32,11 @@ deploy-image:
 deploy-test: $(STAMP)
 	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" --durations 5 tests/deploy
 
-deploy-prove: deploy-packages deploy-tools deploy-base deploy-test
+deploy-prove:
+	$(MAKE) deploy-packages
+	$(MAKE) deploy-tools
+	$(MAKE) deploy-base
+	$(MAKE) deploy-test
 
 deploy-packages:
 	apt-get -qq update
