@@ -179,6 +179,17 @@ async def test_a_stream_passes_whole_and_is_healthy_all_the_while(image: str) ->
         client.leave()
 
 
+async def test_telemetry_is_one_setting_away(image: str) -> None:
+    """Nobody listens for it here, which no client notices."""
+    async with (
+        Upstream(FINE) as upstream,
+        serving(image, UPSTREAM=upstream.url, OTEL="true") as container,
+    ):
+        client = await connect(container)
+        assert (await client.ask()).status == 200
+        client.leave()
+
+
 async def test_no_failure_of_the_provider_gets_through_as_it_is(image: str) -> None:
     async with providing() as url, serving(image, UPSTREAM=url, IDLE_TIMEOUT="1") as container:
         for scenario in SCENARIOS:

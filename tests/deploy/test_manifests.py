@@ -239,6 +239,18 @@ def test_the_charts_table_and_settings_arrive_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_the_operators_monitor_finds_the_port_and_has_the_token(mode: str) -> None:
+    words = ("--set", "podMonitor.enabled=true,secret=keys")
+    manifests = documents(rendered_by_helm(mode, *words))
+    monitor = one("PodMonitor", manifests)["spec"]
+    template = one("Deployment", manifests)["spec"]["template"]
+    assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("admin", "/metrics")
+    assert endpoint["authorization"] == {"credentials": {"name": "keys", "key": "admin-token"}}
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_the_chart_has_no_lint(mode: str) -> None:
     need("helm")
     run("helm", "lint", "--strict", CHART, "--set", f"mode={mode}", "--set", "secret=discreet")
