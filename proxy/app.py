@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -175,7 +176,8 @@ async def serve(settings: Settings) -> None:
     """
     table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
-    async with serving(settings, table, log) as running:
+    async with log.attached(), serving(settings, table, log) as running:
+        gc.freeze()  # the table and the code stay: nobody need look at them again
         stop = _stop_on_signals(running, signal.SIGTERM, signal.SIGINT)
         announce(settings, running.address, running.admin)
         await stop.wait()
@@ -192,7 +194,8 @@ async def serve_worker(
     """
     table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
-    async with serving(settings, table, log, report=report) as running:
+    async with log.attached(), serving(settings, table, log, report=report) as running:
+        gc.freeze()
         stop = _stop_on_signals(running, signal.SIGTERM)
         loop = asyncio.get_running_loop()
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, Protocol, TextIO
 
 import orjson
 import structlog
 
 from proxy.core.incident import Incident
+from proxy.operate.lines import Lines
 from proxy.operate.record import Record
 from proxy.operate.secrets import mask, one_line
 
@@ -34,6 +38,13 @@ class Log(Protocol):
         """Write the exception that is being handled, with its traceback."""
 
 
+class _Sink:
+    """What structlog calls a logger: it takes a finished line, whatever its level."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.info = self.warning = self.error = lines.write
+
+
 class StructuredLog:
     """The log as structlog writes it, to standard error unless told otherwise."""
 
@@ -50,12 +61,25 @@ class StructuredLog:
             *([structlog.processors.dict_tracebacks] if form == "json" else []),
             renderer,
         ]
-        self._log = structlog.wrap_logger(
-            structlog.WriteLogger(out or sys.stderr), processors=processors
-        ).bind()
+        self._lines = Lines(out or sys.stderr, self._said_of_dropped)
+        self._log = structlog.wrap_logger(_Sink(self._lines), processors=processors).bind()
+        self._render = renderer
         # What libraries log may quote a request; ours is the only log.
         logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+    @asynccontextmanager
+    async def attached(self) -> AsyncIterator[None]:
+        """Do not wait for the log's reader while the block runs."""
+        self._lines.attach(asyncio.get_running_loop())
+        try:
+            yield
+        finally:
+            self._lines.close()
+
+    def _said_of_dropped(self, count: int) -> str:
+        said = {"event": "nobody read the log: lines were left out", "level": "warning"}
+        return str(self._render(None, "warning", {**said, "count": count}))
 
     def exchange(self, record: Record) -> None:
         """Write one line: short where all went well, whole where it did not."""

@@ -7,46 +7,28 @@ body and are otherwise aiohttp's: its server asks them the same.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http_writer import _serialize_headers
 from multidict import CIMultiDict
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 # From here on, copying a piece into its chunk costs more than handing over three pieces.
 _LARGE: Final = 64 * 1024
-# RFC 9110, section 5.5: no control character but a tab may be in a field.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def write_head(request: web.BaseRequest, status: int, headers: Mapping[str, str]) -> bytes:
-    """Write a status line and headers.
-
-    Raises ValueError where one of them would begin a line of its own.
-    """
-    version = request.version
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""  # 529 has none
-    lines = [f"HTTP/{version.major}.{version.minor} {status} {phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if _CONTROL.search("\t".join(lines)):
-        msg = "a header holds a control character"
-        raise ValueError(msg)
-    return "\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape")
 
 
 class _Response(web.StreamResponse):
     """A response that writes itself."""
 
-    def _settle(self, request: web.BaseRequest, headers: CIMultiDict[str]) -> None:
-        """Add what every answer says, and decide whether the connection is kept."""
+    def _write_head(self, request: web.BaseRequest) -> bytes:
+        """Write status line and headers, and decide whether the connection is kept.
+
+        Raises ValueError where a header would begin a line of its own.
+        """
+        headers = self.headers
         if hdrs.DATE not in headers:
             headers[hdrs.DATE] = rfc822_formatted_time()
         if self._keep_alive is None:
@@ -55,6 +37,9 @@ class _Response(web.StreamResponse):
             headers[hdrs.CONNECTION] = "close"
         elif request.version < HttpVersion11:
             headers[hdrs.CONNECTION] = "keep-alive"
+        version = request.version
+        line = f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}"
+        return bytes(_serialize_headers(line, headers))
 
 
 class WholeResponse(_Response):
@@ -66,10 +51,8 @@ class WholeResponse(_Response):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write it."""
-        headers = self.headers
-        headers[hdrs.CONTENT_LENGTH] = str(len(self._whole))
-        self._settle(request, headers)
-        head = write_head(request, self.status, headers)
+        self.headers[hdrs.CONTENT_LENGTH] = str(len(self._whole))
+        head = self._write_head(request)
         writer = request.writer
         await writer.write_eof(head if request.method == "HEAD" else head + self._whole)
         return writer
@@ -96,8 +79,7 @@ class StreamedResponse(_Response):
             self.headers[hdrs.TRANSFER_ENCODING] = "chunked"
         else:
             self.force_close()  # its end is the connection's
-        self._settle(request, self.headers)
-        self._head = write_head(request, status, self.headers)
+        self._head = self._write_head(request)
         self._pieces: list[bytes] = []
         self.is_open = False
         self._is_over = False

@@ -152,7 +152,7 @@ class Upstream:
         self._wires = Wires(limits.upstream_unused)
         # What the connector is asked with: where to, and nothing of any request.
         self._place = aiohttp.ClientRequest("GET", url.origin(), loop=self._loop)
-        self._no_times = aiohttp.ClientTimeout()
+        self._times = aiohttp.ClientTimeout(connect=limits.connect)
         self.host = (url.host or "").lower()
         """The upstream's host, as it might show in what it says."""
 
@@ -170,20 +170,13 @@ class Upstream:
         Raises UpstreamFailureError.
         """
         while True:
-            wire: Wire | None = None
-            reused = False
             began = monotonic()
+            connection = await self._connect()
+            wire = _wire_of(connection)
+            reused, wire.reused = wire.reused, True
+            connected_after = None if reused else monotonic() - began
             try:
-                async with asyncio.timeout(self._limits.connect) as time:
-                    connection = await self._connect()
-                    wire = _wire_of(connection)
-                    reused, wire.reused = wire.reused, True
-                    connected_after = None if reused else monotonic() - began
-                    time.reschedule(self._loop.time() + self._limits.response)
-                    answer = await self._ask(connection, method, target, headers, body, time)
-            except TimeoutError as error:
-                failure = Failure.CONNECT_TIMEOUT if wire is None else Failure.RESPONSE_TIMEOUT
-                raise UpstreamFailureError(failure, _words(error)) from error
+                answer = await self._ask(connection, method, target, headers, body)
             except UpstreamFailureError as error:
                 again = reused and body is None and method in _IDEMPOTENT
                 if not again or error.failure is not Failure.RESET_BEFORE:
@@ -194,7 +187,7 @@ class Upstream:
 
     async def _connect(self) -> aiohttp.connector.Connection:
         try:
-            return await self._wires.connect(self._place, [], self._no_times)
+            return await self._wires.connect(self._place, [], self._times)
         except Exception as error:
             if self._secure and _is_reset(error):
                 # Connected, but not yet open: it broke in the handshake.
@@ -208,7 +201,6 @@ class Upstream:
         target: str,
         headers: CIMultiDict[str],
         body: RequestBody | None,
-        time: asyncio.Timeout,
     ) -> Answer:
         wire = _wire_of(connection)
         wire.asked = True
@@ -227,6 +219,7 @@ class Upstream:
             headers[hdrs.TRANSFER_ENCODING] = "chunked"
         writer = StreamWriter(wire, self._loop)
         sending: asyncio.Task[None] | None = None
+        wire.give(self._limits.response)
         try:
             if hdrs.TRANSFER_ENCODING in headers:
                 writer.enable_chunking()
@@ -235,7 +228,7 @@ class Upstream:
                 await writer.write_eof(whole)
             else:
                 assert body is not None  # noqa: S101 - without one, all of it is here
-                sending = self._loop.create_task(self._send(writer, wire, body, time))
+                sending = self._loop.create_task(self._send(writer, wire, body))
             asked_at = monotonic()
             message, payload = await wire.read()
             while 100 <= message.code < 200 and message.code != 101:
@@ -249,6 +242,8 @@ class Upstream:
             if body is not None and body.failure is not None:
                 raise UpstreamFailureError(body.failure, _words(error)) from error
             raise _translate(error, _ASKING) from error
+        finally:
+            wire.give(None)
         answer = Answer(connection, message, payload, sending, self._limits.idle)
         answer.asked_at = asked_at
         if message.code == 101:
@@ -256,16 +251,14 @@ class Upstream:
             raise UpstreamFailureError(Failure.PROTOCOL, "101, which nobody asked for")
         return answer
 
-    async def _send(
-        self, writer: StreamWriter, wire: Wire, body: RequestBody, time: asyncio.Timeout
-    ) -> None:
+    async def _send(self, writer: StreamWriter, wire: Wire, body: RequestBody) -> None:
         """Send a request's body as it comes; the wait for the answer begins at its end."""
         try:
             writer.send_headers()
             async for piece in body:
                 await writer.write(piece)
-                if time.when() is not None and not time.expired():
-                    time.reschedule(self._loop.time() + self._limits.response)
+                if wire.is_given:
+                    wire.give(self._limits.response)
             await writer.write_eof()
         except Exception as error:
             if body.failure is None and isinstance(error, OSError):

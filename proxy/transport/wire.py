@@ -36,6 +36,25 @@ class Wire(ResponseHandler):
         self.asked = False
         self.reused = False
         self._body: StreamReader | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def give(self, seconds: float | None) -> None:
+        """Break the connection after so many seconds, whatever comes; None takes that back.
+
+        Not by aiohttp's read timeout, which a head that comes byte by byte never meets, nor by
+        asyncio's, which asks for the loop and the task again and again.
+        """
+        if self._deadline is not None:
+            self._deadline.cancel()
+        late = TimeoutError("the answer's head did not come in time")
+        self._deadline = (
+            None if seconds is None else self.loop.call_later(seconds, self.set_exception, late)
+        )
+
+    @property
+    def is_given(self) -> bool:
+        """Tell whether it has a deadline."""
+        return self._deadline is not None
 
     def expect(self, body: StreamReader) -> None:
         """Note the body that is read from now on; what breaks the connection breaks it too."""
