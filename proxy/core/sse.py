@@ -128,6 +128,12 @@ class Decoder:
         """Tell whether nothing is begun: the next byte begins a block."""
         return not (self._open or self._parts or self._after_cr or self._at_start)
 
+    def is_between(self, chunk: bytes) -> bool:
+        """Tell whether `chunk`, which comes next, begins a block."""
+        if self._at_start and not chunk.startswith(_BOM[:1]):
+            self._at_start = False
+        return self.between_events
+
     def close(self) -> Event | None:
         """Return what an upstream left unfinished, for evidence only."""
         rest = b"".join(self._parts)
@@ -163,8 +169,11 @@ class Decoder:
     def _read_blocks(self, lines: bytes, events: list[Event]) -> None:
         """Read whole lines that begin outside an event."""
         if _is_long(lines):
-            for line in lines_of(lines)[:-1]:
-                self._read_line(line, events)
+            # `bytes.split` looks at every byte, a search for one skips forty at a time.
+            start = 0
+            while (end := lines.find(b"\n", start)) >= 0:
+                self._read_line(lines[start:end], events)
+                start = end + 1
             return
         *blocks, last = lines.split(b"\n\n")
         for block in blocks:
@@ -223,33 +232,15 @@ class Decoder:
         self._stray = []
 
 
-def lines_of(data: bytes) -> list[bytes]:
-    """Split at each LF; the last piece is what follows the last of them.
-
-    `bytes.split` looks at every byte, a search for one skips forty at a time: where lines are
-    long, as an image's are, that is all there is to do.
-    """
-    if not _is_long(data):
-        return data.split(b"\n")
-    lines: list[bytes] = []
-    start = 0
-    while (found := data.find(b"\n", start)) >= 0:
-        lines.append(data[start:found])
-        start = found + 1
-    lines.append(data[start:])
-    return lines
-
-
 def _is_long(data: bytes) -> bool:
     return len(data) > _LONG and len(data) > _LONG * (data.count(b"\n") + 1)
 
 
-def end_of_block(chunk: bytes) -> int:
-    """Return where the first blank line ends, or the chunk's end without one.
+def end_of_block(chunk: bytes, start: int) -> int:
+    """Return where the first blank line after `start` ends, or the chunk's end without one.
 
     By the search for one byte, which is quick also where an event is megabytes.
     """
-    start = 0
     while (found := chunk.find(b"\n", start)) >= 0:
         if chunk.startswith(b"\n", found + 1):
             return found + 2

@@ -28,7 +28,6 @@ from proxy.core.sse import (
     EventTooLargeError,
     encode,
     end_of_block,
-    lines_of,
 )
 from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, last_words
 
@@ -93,53 +92,43 @@ class StreamSanitizer:
         """
         out: list[bytes] = []
         copied = 0  # up to where it is written; it is read up to `start`
-        if not (self.closed or self._decoder.between_events):
-            copied = start = end_of_block(chunk)
+        if not (self.closed or self._decoder.is_between(chunk)):
+            copied = start = end_of_block(chunk, 0)
             out.append(self._feed(chunk[:start]))
-        if self.closed:
-            return b"".join(out)
         plain, alike, going_on = self._stream.plain, self._stream.alike, not self.ended
-        lines = lines_of(chunk[start:] if start else chunk)
-        at, last = 0, len(lines) - 1  # no line end has closed the last
         runs = _RUNS
-        while at < last:
+        while start < len(chunk) and not self.closed:
             if runs and going_on:
                 start, count = alike.run(chunk, start)
                 if count:
                     runs -= 1
                     self.events += count
-                    at += count * alike.lines
                     continue
-            line, blank, name = lines[at], at + 1, b""
-            end = start + len(line) + 2
-            if line.startswith(b"event: ") and len(line) > 7 and blank < last:
-                name, line = line[7:], lines[blank]
-                blank += 1
-                end += len(line) + 1
-            framed = line.startswith(b"data: ") and blank < last and not lines[blank]
-            if framed and going_on and plain(line[6:], name):
+            name, data_at, end = b"", start, chunk.find(b"\n", start)
+            if chunk.startswith(b"event: ", start) and end > start + 7:
+                name, data_at = chunk[start + 7 : end], end + 1
+                end = chunk.find(b"\n", data_at)
+            is_framed = (
+                end > data_at + 6
+                and chunk.startswith(b"data: ", data_at)
+                and chunk.startswith(b"\n", end + 1)
+            )
+            if is_framed and going_on and plain(chunk[data_at + 6 : end], name):
                 self.content_seen = True
                 self.events += 1
-                start, at = end, blank + 1
+                start = end + 2
                 continue
             out.append(self._noted(chunk[copied:start]))
-            if framed and len(line) > 6:
-                out.append(self._judged([Event(line[6:], name)]))
+            if is_framed:
+                out.append(self._judged([Event(chunk[data_at + 6 : end], name)]))
+                copied = start = end + 2
             else:
-                end = start
-                while at < last and lines[at]:
-                    end += len(lines[at]) + 1
-                    at += 1
-                blank = at
-                end = end + 1 if at < last else len(chunk)
-                out.append(self._feed(chunk[start:end]))
-            if self.closed:
-                return b"".join(out)
-            copied, start, at = end, end, blank + 1
+                copied = end_of_block(chunk, start)
+                out.append(self._feed(chunk[start:copied]))
+                start = copied
             going_on = not self.ended
-        out.append(self._noted(chunk[copied:start]))
-        if start < len(chunk):
-            out.append(self._feed(chunk[start:]))
+        if not self.closed:
+            out.append(self._noted(chunk[copied:start]))
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _noted(self, written: bytes) -> bytes:

@@ -86,13 +86,14 @@ class Stream:
     async def relay(self) -> web.StreamResponse:
         """Relay it to its one ending."""
         self._protocol.on_writable = self._on_writable
-        self._arm()
         try:
             if not self._limits.gate:
                 self._open()
             self._arrivals = self._answer.tell(self._on_arrival)
             self._on_arrival()
-            await self._over
+            if not self._over.done():
+                self._arm()
+                await self._over
         except asyncio.CancelledError:
             self._give_up(self._exchange.ordered_failure())
             self._patience = _LAST_WORDS
@@ -122,12 +123,13 @@ class Stream:
             self._open()
         client.end()
         client.flush()
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._protocol.written()
-        except TimeoutError:
-            self._protocol.abort()
-            raise ConnectionError from None
+        if self._protocol.writing_paused:
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._protocol.written()
+            except TimeoutError:
+                self._protocol.abort()
+                raise ConnectionError from None
         return client
 
     # What happens: bytes arrive, the client has room again, time passes

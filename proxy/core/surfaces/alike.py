@@ -22,16 +22,12 @@ _LESSONS: Final = 8
 
 
 class Alike:
-    """What the events of one stream have in common, once it is learned.
+    """What the events of one stream have in common, once it is learned."""
 
-    lines: how many each of them has, its blank line included.
-    """
-
-    __slots__ = ("_glue", "_head", "_lessons", "_tail", "lines")
+    __slots__ = ("_glue", "_head", "_lessons", "_tail")
 
     def __init__(self) -> None:
         self._head = self._tail = self._glue = b""
-        self.lines = 2
         self._lessons = _LESSONS
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
@@ -73,7 +69,6 @@ class Alike:
         before, found, after = data.partition(key + write_json(text))
         if found:
             named = b"event: %b\n" % event if event else b""
-            self.lines = 3 if event else 2
             self._head = named + b"data: " + before + key + b'"'
             self._tail = b'"' + after + b"\n\n"
             self._glue = self._tail + self._head

@@ -83,6 +83,8 @@ class ChatStream:
 
     def plain(self, data: bytes, name: bytes) -> bool:
         """The usual chunk: one choice, known already, that goes on."""
+        if not data.startswith(b"{"):
+            return False  # the end mark: an exception costs as much as three events
         try:
             value = loads(data)
             (choice,) = value["choices"]

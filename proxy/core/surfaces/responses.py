@@ -146,6 +146,7 @@ class ResponsesStream:
         except (ValueError, KeyError, TypeError):
             return False
         if ordinary:
+            self._written = True
             self._sequence = sequence
         return ordinary
 
