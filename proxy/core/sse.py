@@ -130,7 +130,7 @@ class Decoder:
 
     def is_between(self, chunk: bytes) -> bool:
         """Tell whether `chunk`, which comes next, begins a block."""
-        if self._at_start and not chunk.startswith(_BOM[:1]):
+        if self._at_start and not self._parts and chunk[:1] not in (b"", _BOM[:1]):
             self._at_start = False
         return self.between_events
 

@@ -88,6 +88,8 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=6)
 @given(streams(ERRORS, CARRIERS, FRAMING, stored=True), CUTS)
 @example(Enemy(CHAT, chunk("a").data + b"event: \n" + chunk("b").data, cut=False), [])
 @example(Enemy(CHAT, chunk("a").data + b'data: {"choices":\r[]}\n\n', cut=False), [])
+@example(Enemy(CHAT, b"\xef\xbb\xbf", cut=False), [1])
+@example(Enemy(CHAT, b"\xef\xbb\xbf" + chunk("a").data, cut=False), [0, 2])
 @example(Enemy(CHAT, chunk("a").data[:-1] + b"\r" + chunk("b").data, cut=True), [])
 def test_chunks_never_show(enemy: Enemy, cuts: list[int]) -> None:
     whole = run(enemy)
