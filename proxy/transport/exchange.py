@@ -50,6 +50,7 @@ class Exchange:
         ledger: Ledger,
         record: Record,
         upstream_host: str,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.request = request
         self.surface = surface
@@ -57,7 +58,7 @@ class Exchange:
         self.ledger = ledger
         self.record = record
         self._upstream_host = upstream_host
-        self.task = asyncio.current_task()
+        self.task = asyncio.current_task(loop)
         self.ordered: Failure | None = None
         self.begun = False
 

@@ -152,7 +152,8 @@ class Relay:
             traceparent=request.headers.get("traceparent", ""),
         )
         ledger = Ledger(self._table(), context, int(time.time()))
-        return Exchange(request, surface, target, ledger, record, self._upstream.host)
+        host, loop = self._upstream.host, self._upstream.loop
+        return Exchange(request, surface, target, ledger, record, host, loop)
 
     def _close(self, exchange: Exchange) -> None:
         exchange.record.ended_after = exchange.record.elapsed()

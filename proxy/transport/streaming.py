@@ -71,7 +71,7 @@ class Stream:
         self._arrivals: Arrivals | None = None
         self._held: list[bytes] = []
         self._held_size = 0
-        self._loop = asyncio.get_running_loop()
+        self._loop = answer.loop
         self._over = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         now = self._loop.time()

@@ -83,6 +83,7 @@ class Answer:
 
         Raises UpstreamFailureError.
         """
+        self._wire.read_on()
         if not self._waited and not self._body.is_eof():
             self._waited = True
             self._wire.read_timeout = self._idle
@@ -114,6 +115,11 @@ class Answer:
         error = self._body.exception()
         return _translate(error, _READING) if error is not None else None
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; to ask asyncio for it is a system call."""
+        return self._wire.loop
+
     def hold(self) -> None:
         """Let the upstream wait until `go_on`."""
         self._wire.hold()
@@ -124,14 +130,11 @@ class Answer:
 
     def close(self) -> None:
         """Give the connection back if the exchange on it is over, else close it."""
-        wire = self._wire
-        wire.told = None
-        wire.asked = False
-        wire.go_on()
+        is_clean = self._wire.rest()
         if self._sending is not None and not self._sending.done():
             self._sending.cancel()
             self._connection.close()
-        elif self._body.is_eof():
+        elif is_clean and self._body.is_eof():
             self._connection.release()
         else:
             self._connection.close()
@@ -148,10 +151,10 @@ class Upstream:
         self._host = url.host_port_subcomponent or ""
         self._prefix = url.raw_path.rstrip("/")
         self._limits = limits
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._wires = Wires(limits.upstream_unused)
         # What the connector is asked with: where to, and nothing of any request.
-        self._place = aiohttp.ClientRequest("GET", url.origin(), loop=self._loop)
+        self._place = aiohttp.ClientRequest("GET", url.origin(), loop=self.loop)
         self._times = aiohttp.ClientTimeout(connect=limits.connect)
         self.host = (url.host or "").lower()
         """The upstream's host, as it might show in what it says."""
@@ -204,6 +207,7 @@ class Upstream:
     ) -> Answer:
         wire = _wire_of(connection)
         wire.asked = True
+        wire.await_head()
         wire.set_response_params(
             skip_payload=method == "HEAD",
             read_until_eof=True,
@@ -217,7 +221,7 @@ class Upstream:
             headers.setdefault(hdrs.CONTENT_LENGTH, "0")
         elif body is not None and hdrs.CONTENT_LENGTH not in headers:
             headers[hdrs.TRANSFER_ENCODING] = "chunked"
-        writer = StreamWriter(wire, self._loop)
+        writer = StreamWriter(wire, self.loop)
         sending: asyncio.Task[None] | None = None
         wire.give(self._limits.response)
         try:
@@ -228,10 +232,11 @@ class Upstream:
                 await writer.write_eof(whole)
             else:
                 assert body is not None  # noqa: S101 - without one, all of it is here
-                sending = self._loop.create_task(self._send(writer, wire, body))
+                sending = self.loop.create_task(self._send(writer, wire, body))
             asked_at = monotonic()
             message, payload = await wire.read()
             while 100 <= message.code < 200 and message.code != 101:
+                wire.await_head()
                 message, payload = await wire.read()
         except BaseException as error:
             if sending is not None:

@@ -36,6 +36,9 @@ class Wire(ResponseHandler):
         self.asked = False
         self.reused = False
         self._body: StreamReader | None = None
+        self._awaits_head = False
+        self._is_held = False  # what follows the head waits for someone to read it
+        self._behind = b""  # it
         self._deadline: asyncio.TimerHandle | None = None
 
     def give(self, seconds: float | None) -> None:
@@ -68,9 +71,51 @@ class Wire(ResponseHandler):
         if not self.asked:
             self.abort()  # or it would be taken for the next request's answer
             return
+        if self._is_held:
+            self._keep(data)
+            return
+        if self._awaits_head:
+            # The parser makes the body with the head, and fills it from the same piece.
+            end = data.find(b"\r\n\r\n")
+            if end >= 0:
+                self._awaits_head, self._is_held = False, True
+                self._keep(data[end + 4 :])
+                data = data[: end + 4]
         super().data_received(data)
+        if self._awaits_head and self._buffer:
+            self._awaits_head = False  # its end came in two pieces
         if self.told is not None:
             self.told()
+
+    def _keep(self, data: bytes) -> None:
+        self._behind += data
+        if data:
+            self.hold()
+
+    def await_head(self) -> None:
+        """Read a head next, of an answer or of one more of it."""
+        self._awaits_head = True
+        self._let_go()
+
+    def read_on(self) -> None:
+        """Read the body, which somebody waits for now."""
+        if self._is_held:
+            self._let_go()
+
+    def rest(self) -> bool:
+        """End an exchange; tell whether another may follow."""
+        is_clean = not self._behind
+        self._awaits_head = self._is_held = self.asked = False
+        self._behind = b""
+        self.told = None
+        self.go_on()
+        return is_clean
+
+    def _let_go(self) -> None:
+        behind, self._behind, self._is_held = self._behind, b"", False
+        if behind:
+            self.go_on()
+            self.data_received(behind)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Note what broke; aiohttp's parser tells the connection of it and never the body."""
@@ -83,6 +128,7 @@ class Wire(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End; where the body goes on until the connection's end, that is its end."""
+        self.read_on()
         super().connection_lost(exc)
         if self.told is not None:
             self.told()
@@ -90,6 +136,7 @@ class Wire(ResponseHandler):
     def tell(self, told: Callable[[], None]) -> None:
         """Call `told` after each arrival from now on."""
         self.told = told
+        self.read_on()
         if self._reading_paused:  # by a body that was full
             self.resume_reading()
 

@@ -147,21 +147,14 @@ async def test_what_came_before_the_connection_broke_is_not_lost() -> None:
 
     async def script(visit: Visit) -> None:
         await visit.body()
-        await visit.send(STREAM_HEAD + chunk(CHAT_ROLE))
-        await step.wait()
-        await visit.send(chunk(chat_text("Hello")) + b"zz\r\n")
+        await visit.send(STREAM_HEAD + chunk(CHAT_ROLE + chat_text("Hello")) + b"zz\r\n")
         await visit.left()
 
-    step = asyncio.Event()
     async with relaying(script) as (_, proxy):
-        client = await proxy.connect()
-        await client.send(request(target=CHAT))
-        await client.until(b"assistant")
-        step.set()
-        ending = await client.until(b"0\r\n\r\n")
+        got = await proxy.ask(target=CHAT)
         line = await proxy.exchange()
-    assert b"Hello" in ending
-    assert DONE in ending
+    assert b"Hello" in got.body
+    assert got.body.endswith(DONE)
     assert line["failure"] == "upstream_reset_after_response_started"
 
 
@@ -188,6 +181,40 @@ async def test_a_stream_of_no_length_is_none() -> None:
         got = await proxy.ask(target=RESPONSES)
     assert got.status >= 500
     assert got.error["message"]
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+async def test_a_head_in_two_pieces(cut: int) -> None:
+    whole = STREAM_HEAD + chunk(HEALTHY) + LAST_CHUNK
+    at = len(STREAM_HEAD) - 4 + cut
+
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        await visit.send(whole[:at])
+        await asyncio.sleep(0.05)
+        await visit.send(whole[at:])
+
+    async with relaying(script) as (upstream, proxy):
+        for _ in range(2):
+            assert (await proxy.ask(target=CHAT)).body == HEALTHY
+    assert upstream.connections == 1
+
+
+async def test_what_a_body_says_of_blank_lines_is_its_own() -> None:
+    text = b'{"choices":[{"index":0,"message":{"content":"a"}}],\r\n\r\n"x":1}'
+    for raw in (answer(text), answer(text).replace(b"\r\n", b"\n", 4)):
+        async with relaying(says(raw)) as (_, proxy):
+            assert (await proxy.ask(target=CHAT, body=b"{}")).body == text
+
+
+async def test_a_body_that_is_not_read_is_not_the_next_answer() -> None:
+    async def no_content(visit: Visit) -> None:
+        await visit.send(b"HTTP/1.1 204 No Content\r\n\r\n" + answer(b'{"stolen": true}'))
+
+    async with relaying(in_turn(no_content, says(answer(b"{}")))) as (upstream, proxy):
+        assert (await proxy.ask("DELETE", "/v1/files/1")).status == 204
+        assert (await proxy.ask("GET", "/v1/models")).json() == {}
+    assert upstream.connections == 2
 
 
 async def test_half_a_head_is_no_answer() -> None:

@@ -20,14 +20,17 @@ from proxy.core.jsontext import write_json
 # A provider whose events are never alike (a new id or time in each) is asked so many times.
 _LESSONS: Final = 8
 
+# Bytes on each side of where two events meet: `"}` and a blank line, `data: ` and a brace.
+_MEET: Final = 4
+
 
 class Alike:
     """What the events of one stream have in common, once it is learned."""
 
-    __slots__ = ("_glue", "_head", "_lessons", "_tail")
+    __slots__ = ("_glue", "_head", "_lessons", "_meeting", "_tail")
 
     def __init__(self) -> None:
-        self._head = self._tail = self._glue = b""
+        self._head = self._tail = self._glue = self._meeting = b""
         self._lessons = _LESSONS
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
@@ -35,23 +38,29 @@ class Alike:
         head, tail = self._head, self._tail
         if not head or not chunk.startswith(head, start):
             return start, 0
-        first = start + len(head)
-        last = chunk.rfind(tail, first)
+        text_at = start + len(head)
+        last = chunk.rfind(tail, text_at)
         if last < 0:
             return start, 0
-        texts = chunk[first:last].split(self._glue)
-        if _are_strings(texts):
-            return last + len(tail), len(texts)
+        end = last + len(tail)
+        # Split by the few bytes where two events meet: a search for the whole of what stands
+        # between two texts is five times slower. What stood there is seen when it is put back.
+        pieces = chunk[start + _MEET : end - _MEET].split(self._meeting)
+        first, behind = len(head) - _MEET, _MEET - len(tail)
+        texts = [piece[first:behind] for piece in pieces]
+        between = self._glue.join(texts)
+        is_put_back = text_at + len(between) == last and chunk.startswith(between, text_at)
+        if is_put_back and _are_strings(texts):
+            return end, len(texts)
         # Something else stands among them: the run ends before it.
         end, count = start, 0
-        for text in texts:
-            inside, other, _ = text.partition(tail)
-            if not _are_strings([inside]):
+        while chunk.startswith(head, end):
+            text_at = end + len(head)
+            last = chunk.find(tail, text_at)
+            if last < 0 or not _are_strings([chunk[text_at:last]]):
                 break
-            end += len(head) + len(inside) + len(tail)
+            end = last + len(tail)
             count += 1
-            if other:
-                break
         return end, count
 
     def learn(self, data: bytes, name: str, text: object, event: bytes = b"") -> None:
@@ -72,6 +81,7 @@ class Alike:
             self._head = named + b"data: " + before + key + b'"'
             self._tail = b'"' + after + b"\n\n"
             self._glue = self._tail + self._head
+            self._meeting = self._tail[-_MEET:] + self._head[:_MEET]
 
 
 def _are_strings(texts: list[bytes]) -> bool:
