@@ -19,16 +19,29 @@ import orjson
 # alternatives, have 700,000 of them in an answer; so many more are made to fill the memory.
 _MAX_CONTAINERS: Final = 1_000_000
 
+# Bytes a string, on average, from which strings are looked at one by one.
+_LARGE: Final = 4096
+
 
 def has_no_error(data: bytes) -> bool:
     """Tell whether nothing in a JSON text can be named or called "error".
 
     In a string's text the quotes are escaped, so this finds names and whole values only.
     """
-    if b'"error"' in data:
+    if _says_error(data):
         return False
     # Letters of the word as `\u0065`: nobody escapes ASCII letters but to hide them.
-    return b"\\u00" not in data or not (b"\\u006" in data or b"\\u007" in data)
+    return b"\\" not in data or not (b"\\u006" in data or b"\\u007" in data)
+
+
+def _says_error(data: bytes) -> bool:
+    # An image is one long string: from quote to quote is a hundred times quicker.
+    at = -1
+    for _ in range(len(data) // _LARGE):
+        at = data.find(b'"', at + 1)
+        if at < 0 or data.startswith(b'"error"', at):
+            return at >= 0
+    return data.find(b'"error"', at + 1) >= 0
 
 
 def parse_json(data: bytes | str) -> Any:

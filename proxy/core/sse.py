@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 _BOM: Final = b"\xef\xbb\xbf"
 
-# Bytes a line, on average, from which lines are found one by one.
+# A first line of so many bytes: the lines are found one by one.
 _LONG: Final = 4096
 
 # An open event may still lose a BOM and its last line end before it is measured.
@@ -233,7 +233,7 @@ class Decoder:
 
 
 def _is_long(data: bytes) -> bool:
-    return len(data) > _LONG and len(data) > _LONG * (data.count(b"\n") + 1)
+    return data.find(b"\n", 0, _LONG) < 0
 
 
 def end_of_block(chunk: bytes, start: int) -> int:

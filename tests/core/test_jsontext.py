@@ -42,6 +42,17 @@ def test_a_large_text_of_few_parts_is_parsed() -> None:
     assert len(parse_json(b'["%b"]' % (b"{" * 900_000 + b"x" * 900_000))[0]) == 1_800_000
 
 
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("quotes", [1, 5000])
+@pytest.mark.parametrize("word", [b'"error"', b'"\\u0065rror"', b'"\\u0072"'])
+def test_an_error_is_seen_in_a_text_of_any_size(size: int, quotes: int, word: bytes) -> None:
+    around = b'["%b"]' % (b"x" * size)
+    many = b",".join([b'"a"'] * quotes)
+    assert has_no_error(b"[%b,%b,%b]" % (around, many, around))
+    assert not has_no_error(b"[%b,%b,%b,%b]" % (around, many, word, around))
+    assert not has_no_error(b"[%b,%b]" % (word, around))
+
+
 def test_an_endless_number_never_raises() -> None:
     assert parse_json(b"9" * 5000) in (None, math.inf)
 
