@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, Protocol, TextIO
@@ -38,6 +39,24 @@ class Log(Protocol):
         """Write the exception that is being handled, with its traceback."""
 
 
+class _Stamp:
+    """Puts level and time on a line; the time's text is made anew once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(self, _: object, level: str, fields: dict[str, Any]) -> dict[str, Any]:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        fields["level"] = level
+        fields["timestamp"] = f"{self._text}.{int((now - second) * 1e6):06d}Z"
+        return fields
+
+
 class _Sink:
     """What structlog calls a logger: it takes a finished line, whatever its level."""
 
@@ -56,8 +75,7 @@ class StructuredLog:
             else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         )
         processors: list[Any] = [
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _Stamp(),
             *([structlog.processors.dict_tracebacks] if form == "json" else []),
             renderer,
         ]

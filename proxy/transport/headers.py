@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final, Literal
 
+from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.core.errors import Credentials, Reply
@@ -122,37 +123,32 @@ _RATE_LIMIT_VALUE: Final = re.compile(
 )
 
 
-def named_by_connection(values: Iterable[str]) -> set[str]:
+def named_by_connection(values: Sequence[str]) -> frozenset[str]:
     """Return the headers that a Connection header names as its own."""
-    return {name.strip().lower() for value in values for name in value.split(",")}
+    if not values:
+        return frozenset()
+    return frozenset(name.strip().lower() for value in values for name in value.split(","))
 
 
 def to_upstream(
-    headers: CIMultiDictProxy[str],
-    *,
-    added: Mapping[str, str],
-    forwarded: Forwarded,
-    client: str | None,
-    scheme: str,
+    request: web.BaseRequest, *, added: Mapping[str, str], forwarded: Forwarded
 ) -> CIMultiDict[str]:
     """Return the headers of the upstream's request, but for Host.
 
     added: the proxy's own, which replace the client's of the same name; where they hold
     credentials, every credential of the client's is left out.
     """
+    headers = request.headers
     own = named_by_connection(headers.getall("connection", ()))
     replaced = {name.lower() for name in added}
     if replaced & _CREDENTIALS:
         replaced |= _CREDENTIALS
-    out: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower not in _NOT_UPSTREAM and lower not in own and lower not in replaced:
-            out.add(name, value)
+    left_out = _NOT_UPSTREAM | own | replaced if own or replaced else _NOT_UPSTREAM
+    out = CIMultiDict([(n, value) for n, value in headers.items() if n.lower() not in left_out])
     out["Accept-Encoding"] = "identity"
-    if forwarded == "add" and client:
-        out["X-Forwarded-For"] = client
-        out["X-Forwarded-Proto"] = scheme
+    if forwarded == "add" and request.remote:
+        out["X-Forwarded-For"] = request.remote
+        out["X-Forwarded-Proto"] = request.scheme
         if host := headers.get("host"):
             out["X-Forwarded-Host"] = host
     out.update(added)
@@ -172,15 +168,22 @@ def to_client(
     decoded: the body's content encoding was taken off.
     """
     own = named_by_connection(headers.getall("connection", ()))
-    out: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower in own or not _passes_to_client(lower):
-            continue
-        if upstream_host in value.lower() or (decoded and lower == "content-encoding"):
-            continue
-        if _is_clean(value):
-            out.add(name, value)
+    passing = [
+        (name, value)
+        for name, value in headers.items()
+        if _passes_to_client(lower := name.lower())
+        and lower not in own
+        and not (decoded and lower == "content-encoding")
+    ]
+    # Nearly always nothing is wrong with any of them.
+    values = " ".join([value for _, value in passing])
+    if upstream_host in values.lower() or not _is_clean(values):
+        passing = [
+            (name, value)
+            for name, value in passing
+            if upstream_host not in value.lower() and _is_clean(value)
+        ]
+    out = CIMultiDict(passing)
     out[REFERENCE] = reference
     return out
 

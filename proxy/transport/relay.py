@@ -139,7 +139,7 @@ class Relay:
 
     def _begin(self, request: web.BaseRequest) -> Exchange:
         self._observer.began()
-        target = Target(request.method, request.path, request.query_string)
+        target = _target_of(request)
         surface = surface_of(target)
         context = Context(surface.name, self._sending.credentials, new_reference())
         record = Record(
@@ -201,11 +201,7 @@ class Relay:
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         sent = headers.to_upstream(
-            request.headers,
-            added=self._sending.added,
-            forwarded=self._sending.forwarded,
-            client=request.remote,
-            scheme=request.scheme,
+            request, added=self._sending.added, forwarded=self._sending.forwarded
         )
         body = None
         if request.can_read_body:
@@ -277,6 +273,13 @@ class Relay:
         return await Stream(
             exchange, answer, decoder, sanitizer, self._limits, self._observer, first
         ).relay()
+
+
+def _target_of(request: web.BaseRequest) -> Target:
+    path, _, query = request.raw_path.partition("?")
+    if "%" in path or not path.startswith("/"):
+        path, query = request.path, request.query_string
+    return Target(request.method, path, query)
 
 
 def _references() -> Iterator[str]:

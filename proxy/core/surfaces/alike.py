@@ -11,6 +11,7 @@ Invariant: `run` passes what judging each event by itself would pass, and nothin
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Final
 
 from orjson import JSONDecodeError, loads
@@ -27,40 +28,35 @@ _MEET: Final = 4
 class Alike:
     """What the events of one stream have in common, once it is learned."""
 
-    __slots__ = ("_glue", "_head", "_lessons", "_meeting", "_tail")
+    __slots__ = ("_begin", "_end", "_head", "_lessons", "_meeting", "_tail")
 
     def __init__(self) -> None:
-        self._head = self._tail = self._glue = self._meeting = b""
+        self._head = self._tail = self._meeting = self._begin = self._end = b""
         self._lessons = _LESSONS
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return where a run of such events, framed, ends in `chunk`, and how many they are."""
-        head, tail = self._head, self._tail
-        if not head or not chunk.startswith(head, start):
+        if not self._head or not chunk.startswith(self._head, start):
             return start, 0
-        # Searches for one byte only: where an event is an image, others take their time.
-        text_at, end = start + len(head), chunk.rfind(b"\n") + 1
-        if chunk.endswith(tail, text_at, end):
-            # Split by the few bytes where two events meet: a search for all that stands between
-            # two texts is five times slower. What stood there is seen when it is put back.
-            pieces = chunk[start + _MEET : end - _MEET].split(self._meeting)
-            first, behind = len(head) - _MEET, _MEET - len(tail)
-            texts = [piece[first:behind] for piece in pieces]
-            between = self._glue.join(texts)
-            is_put_back = text_at + len(between) + len(tail) == end
-            if is_put_back and chunk.startswith(between, text_at) and _are_strings(texts):
-                return end, len(texts)
-        # Something else stands among them: the run ends before it.
-        count, end = 0, start
-        while chunk.startswith(head, end):
-            text_at = end + len(head)
-            blank = chunk.find(b"\n", text_at) + 2
-            text = chunk[text_at : blank - len(tail)]
-            if not chunk.endswith(tail, text_at, blank) or not _are_strings([text]):
+        # To the last line end: what has none may be half an image, and a search in it long.
+        whole = chunk[start + _MEET : chunk.rfind(b"\n") + 1]
+        # Split by the few bytes where two events meet: to search for all that stands between
+        # two texts takes five times as long.
+        *pieces, last = whole.split(self._meeting)
+        meets_at = last.find(b"\n", len(self._begin)) + 2 - _MEET
+        if last.startswith(self._tail[-_MEET:], meets_at):
+            pieces.append(last[:meets_at])
+        begin, end = self._begin, self._end
+        shortest, text_end = len(begin) + len(end), -len(end)
+        texts = []
+        for piece in pieces:
+            if not piece.startswith(begin) or not piece.endswith(end) or len(piece) < shortest:
                 break
-            end = blank
-            count += 1
-        return end, count
+            texts.append(piece[len(begin) : text_end])
+        if not _are_strings(texts):
+            texts = list(takewhile(lambda text: _are_strings([text]), texts))
+        around = len(self._head) + len(self._tail)
+        return start + around * len(texts) + sum(map(len, texts)), len(texts)
 
     def learn(self, data: bytes, name: str, text: object, event: bytes = b"") -> None:
         """Keep what stands around `text` in an event that was judged, if that can be told.
@@ -79,8 +75,8 @@ class Alike:
             named = b"event: %b\n" % event if event else b""
             self._head = named + b"data: " + before + key + b'"'
             self._tail = b'"' + after + b"\n\n"
-            self._glue = self._tail + self._head
             self._meeting = self._tail[-_MEET:] + self._head[:_MEET]
+            self._begin, self._end = self._head[_MEET:], self._tail[:-_MEET]
 
 
 def _are_strings(texts: list[bytes]) -> bool:
