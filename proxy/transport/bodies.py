@@ -136,7 +136,7 @@ async def relay_json(
 async def _whole(answer: Answer, decoder: Decompressor, begun: bytes, limits: Limits) -> bytes:
     pieces = [begun]
     size = len(begun)
-    while piece := await answer.read():
+    while not answer.is_read and (piece := await answer.read()):
         for part in decoder.feed(piece):
             size += len(part)
             if size > limits.body:

@@ -93,6 +93,11 @@ class Answer:
         except Exception as error:
             raise _translate(error, _READING) from error
 
+    @property
+    def is_read(self) -> bool:
+        """Tell whether the body was read to its end."""
+        return self._body.at_eof()
+
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
         while piece := await self.read():
@@ -103,8 +108,9 @@ class Answer:
 
         It is then for the caller to wait, and to ask what is `broken` where that is over.
         """
-        self._wire.read_timeout = None
-        self._wire.start_timeout()
+        if self._waited:
+            self._wire.read_timeout = None
+            self._wire.start_timeout()
         self._body = arrivals = Arrivals.of(self._body, self._wire)
         self._wire.tell(told)
         return arrivals

@@ -20,6 +20,9 @@ from aiohttp.streams import EmptyStreamReader, StreamReader
 
 _DNS_TTL: Final = 30
 
+# What may follow a head before somebody reads it: that takes one turn of the event loop.
+_MOST_BEHIND: Final = 256 * 1024
+
 
 class Wire(ResponseHandler):
     """One connection.
@@ -89,7 +92,7 @@ class Wire(ResponseHandler):
 
     def _keep(self, data: bytes) -> None:
         self._behind += data
-        if data:
+        if len(self._behind) > _MOST_BEHIND:
             self.hold()
 
     def await_head(self) -> None:
