@@ -35,9 +35,10 @@ from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, last_wor
 _TAIL: Final = 4096
 _SHOWN: Final = 5
 
-# Each looks at all that is left of a chunk. Few events are not alike, in most streams; in one
-# where every other is not, this is where looking for runs stops to pay.
+# To look for a run takes as long as to parse some events: where so many were short in a chunk,
+# most events are not alike, and it does not pay.
 _RUNS: Final = 4
+_SHORT_RUN: Final = 16
 
 
 class StreamSanitizer:
@@ -101,7 +102,7 @@ class StreamSanitizer:
             if runs and going_on:
                 start, count = alike.run(chunk, start)
                 if count:
-                    runs -= 1
+                    runs -= count < _SHORT_RUN
                     self.events += count
                     continue
             name, data_at, end = b"", start, chunk.find(b"\n", start)

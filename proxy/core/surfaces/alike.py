@@ -21,6 +21,12 @@ from proxy.core.jsontext import write_json
 # A provider whose events are never alike (a new id or time in each) is asked so many times.
 _LESSONS: Final = 8
 
+# Bytes of the largest event that is learned from: an image is like no other.
+_LARGEST: Final = 4096
+
+# Bytes that are looked at for one run: some hundred events, or a part of one image.
+_REACH: Final = 64 * 1024
+
 # Bytes on each side of where two events meet: `"}` and a blank line, `data: ` and a brace.
 _MEET: Final = 4
 
@@ -39,7 +45,7 @@ class Alike:
         if not self._head or not chunk.startswith(self._head, start):
             return start, 0
         # To the last line end: what has none may be half an image, and a search in it long.
-        whole = chunk[start + _MEET : chunk.rfind(b"\n") + 1]
+        whole = chunk[start + _MEET : chunk.rfind(b"\n", start, start + _REACH) + 1]
         # Split by the few bytes where two events meet: to search for all that stands between
         # two texts takes five times as long.
         *pieces, last = whole.split(self._meeting)
@@ -64,7 +70,7 @@ class Alike:
         data: one line, found ordinary whatever the string is that stands under `name` in it.
         event: the event's own name.
         """
-        if not self._lessons or not isinstance(text, str):
+        if not self._lessons or not isinstance(text, str) or len(data) > _LARGEST:
             return
         self._lessons -= 1
         # The name's closing quote has no backslash before it, so that it cannot stand inside
