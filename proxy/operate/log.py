@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from proxy.core.incident import Incident
-from proxy.operate.lines import Lines
+from proxy.operate.outlet import Outlet
 from proxy.operate.record import Record
 from proxy.operate.secrets import mask, one_line
 
@@ -60,8 +60,8 @@ class _Stamp:
 class _Sink:
     """What structlog calls a logger: it takes a finished line, whatever its level."""
 
-    def __init__(self, lines: Lines) -> None:
-        self.info = self.warning = self.error = lines.write
+    def __init__(self, outlet: Outlet) -> None:
+        self.info = self.warning = self.error = outlet.write
 
 
 class StructuredLog:
@@ -79,8 +79,8 @@ class StructuredLog:
             *([structlog.processors.dict_tracebacks] if form == "json" else []),
             renderer,
         ]
-        self._lines = Lines(out or sys.stderr, self._said_of_dropped)
-        self._log = structlog.wrap_logger(_Sink(self._lines), processors=processors).bind()
+        self._outlet = Outlet(out or sys.stderr, self._said_of_dropped)
+        self._log = structlog.wrap_logger(_Sink(self._outlet), processors=processors).bind()
         self._render = renderer
         # What libraries log may quote a request; ours is the only log.
         logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
@@ -89,11 +89,11 @@ class StructuredLog:
     @asynccontextmanager
     async def attached(self) -> AsyncIterator[None]:
         """Do not wait for the log's reader while the block runs."""
-        self._lines.attach(asyncio.get_running_loop())
+        self._outlet.attach(asyncio.get_running_loop())
         try:
             yield
         finally:
-            self._lines.close()
+            self._outlet.close()
 
     def _said_of_dropped(self, count: int) -> str:
         said = {"event": "nobody read the log: lines were left out", "level": "warning"}

@@ -14,7 +14,7 @@ from typing import TextIO
 
 import pytest
 
-from proxy.operate.lines import _MOST, Lines
+from proxy.operate.outlet import _MOST, Outlet
 from tests.proxies import CHAT, Client
 from tests.upstreams import PATIENCE, Upstream, says_json
 
@@ -54,24 +54,24 @@ def pipe() -> Iterator[Pipe]:
 
 def test_what_has_no_descriptor_gets_each_line() -> None:
     out = io.StringIO()
-    lines = Lines(out, said_of)
-    lines.write("one")
-    lines.write("two")
-    lines.close()
+    outlet = Outlet(out, said_of)
+    outlet.write("one")
+    outlet.write("two")
+    outlet.close()
     assert out.getvalue() == "one\ntwo\n"
 
 
 def test_without_a_loop_each_line_is_written_at_once(pipe: Pipe) -> None:
-    lines = Lines(pipe.out, said_of)
-    lines.write("one")
+    outlet = Outlet(pipe.out, said_of)
+    outlet.write("one")
     assert pipe.read() == b"one\n"
 
 
 async def test_the_lines_of_a_turn_are_one_write(pipe: Pipe) -> None:
-    lines = Lines(pipe.out, said_of)
-    lines.attach(asyncio.get_running_loop())
-    lines.write("one")
-    lines.write("two")
+    outlet = Outlet(pipe.out, said_of)
+    outlet.attach(asyncio.get_running_loop())
+    outlet.write("one")
+    outlet.write("two")
     assert pipe.read() == b""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -79,11 +79,11 @@ async def test_the_lines_of_a_turn_are_one_write(pipe: Pipe) -> None:
 
 
 async def test_a_reader_that_stalls_gets_every_line_in_order_later(pipe: Pipe) -> None:
-    lines = Lines(pipe.out, said_of)
-    lines.attach(asyncio.get_running_loop())
+    outlet = Outlet(pipe.out, said_of)
+    outlet.attach(asyncio.get_running_loop())
     written = [f"{number} " + "x" * 5000 for number in range(100)]  # several pipes full
     for line in written:
-        lines.write(line)
+        outlet.write(line)
         await asyncio.sleep(0)
     found = b""
     async with asyncio.timeout(PATIENCE):
@@ -94,12 +94,12 @@ async def test_a_reader_that_stalls_gets_every_line_in_order_later(pipe: Pipe) -
 
 
 async def test_what_nobody_reads_is_left_out_and_counted(pipe: Pipe) -> None:
-    lines = Lines(pipe.out, said_of)
-    lines.attach(asyncio.get_running_loop())
+    outlet = Outlet(pipe.out, said_of)
+    outlet.attach(asyncio.get_running_loop())
     line = "x" * 9999
     count = 2 * _MOST // len(line)
     for _ in range(count):
-        lines.write(line)
+        outlet.write(line)
     found = b""
     async with asyncio.timeout(PATIENCE):
         while b"left out" not in found:
@@ -113,18 +113,18 @@ async def test_what_nobody_reads_is_left_out_and_counted(pipe: Pipe) -> None:
 
 
 def test_a_reader_that_stalls_at_the_end_is_not_waited_for_long(pipe: Pipe) -> None:
-    lines = Lines(pipe.out, said_of)
+    outlet = Outlet(pipe.out, said_of)
     for _ in range(100):
-        lines._keep(b"x" * 5000)
-    lines.close()
+        outlet._keep(b"x" * 5000)
+    outlet.close()
     assert len(pipe.read()) >= 4096
 
 
 def test_a_file_gets_all(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as out:
-        lines = Lines(out, said_of)
-        lines.write("ü" * 100_000)
-        lines.close()
+        outlet = Outlet(out, said_of)
+        outlet.write("ü" * 100_000)
+        outlet.close()
     assert (tmp_path / "log").read_text(encoding="utf-8") == "ü" * 100_000 + "\n"
 
 

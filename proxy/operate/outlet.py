@@ -26,7 +26,7 @@ _AGAIN: Final = 0.05
 _PATIENCE: Final = 1.0
 
 
-class Lines:
+class Outlet:
     """Writes lines to `out`, by its descriptor where it has one.
 
     said_of: makes the line that says how many were left out, because nobody read them.
