@@ -16,11 +16,12 @@ from proxy.core.failures import Failure
 from proxy.core.jsontext import parse_json
 from proxy.core.lines import LinesSanitizer
 from proxy.transport import headers
+from proxy.transport.answer import Answer
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
+from proxy.transport.faults import UpstreamFailureError
 from proxy.transport.limits import Limits
 from proxy.transport.response import WholeResponse
-from proxy.transport.upstream import Answer, UpstreamFailureError
 
 # With `response_format: text` these answer in plain text; no other POST does.
 _ANSWER_IN_TEXT: Final = ("/audio/transcriptions", "/audio/translations")

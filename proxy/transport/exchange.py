@@ -19,7 +19,7 @@ from proxy.transport import headers
 from proxy.transport.response import WholeResponse
 
 if TYPE_CHECKING:
-    from proxy.transport.upstream import Answer
+    from proxy.transport.answer import Answer
 
 
 class Exchange:

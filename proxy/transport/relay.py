@@ -32,6 +32,7 @@ from proxy.core.table import Context, Table
 from proxy.operate.observer import Observer
 from proxy.operate.record import Record
 from proxy.transport import headers
+from proxy.transport.answer import Answer
 from proxy.transport.bodies import (
     first_part,
     is_json,
@@ -46,11 +47,12 @@ from proxy.transport.bodies import (
 from proxy.transport.body import RequestBody
 from proxy.transport.encoding import Decompressor, EncodingError, decompressor
 from proxy.transport.exchange import Exchange
+from proxy.transport.faults import UpstreamFailureError
 from proxy.transport.limits import Limits
 from proxy.transport.server import Protocol, Request
 from proxy.transport.streaming import Stream
 from proxy.transport.target import safe_target
-from proxy.transport.upstream import Answer, Upstream, UpstreamFailureError
+from proxy.transport.upstream import Upstream
 
 _NOT_PROXIED: Final = frozenset({"CONNECT", "TRACE"})
 # Failures after which the connection cannot be used: a body is left unread, or it is one too many.

@@ -25,17 +25,17 @@ from proxy.core.failures import Failure
 from proxy.core.sse import ENCODED_KEEP_ALIVE
 from proxy.core.stream import StreamSanitizer
 from proxy.operate.observer import Observer
+from proxy.transport.answer import Answer
+from proxy.transport.deadlines import Deadlines, Due, State
 from proxy.transport.encoding import Decompressor, EncodingError, Identity
 from proxy.transport.exchange import Exchange
 from proxy.transport.limits import Limits
 from proxy.transport.response import StreamedResponse
 from proxy.transport.server import Protocol
-from proxy.transport.upstream import Answer
 from proxy.transport.wire import Arrivals
 
 # Seconds for a client to take the ending of a stream whose time is over; the drain's own are 2.
 _LAST_WORDS: Final = 2.0
-_NEVER: Final = float("inf")
 
 
 class Stream:
@@ -74,12 +74,7 @@ class Stream:
         self._loop = answer.loop
         self._over = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        now = self._loop.time()
-        self._heard_at = self._said_at = now
-        self._gate_until = now + limits.gate
-        self._first_until = now + limits.first_event
-        self._stream_until = now + limits.stream
-        self._end_until = _NEVER
+        self._deadlines = Deadlines(self._loop.time(), limits)
         self._arrived_after = 0.0
         self._patience: float | None = None  # with a client that does not take the ending
 
@@ -135,13 +130,13 @@ class Stream:
     # What happens: bytes arrive, the client has room again, time passes
 
     def _on_arrival(self) -> None:
-        self._heard_at = self._loop.time()
+        self._deadlines.heard_at = self._loop.time()
         if not self._sanitizer.content_seen:
             self._arrived_after = self._exchange.record.elapsed()
         self._guarded(self._take)
 
     def _on_writable(self) -> None:
-        self._heard_at = self._loop.time()  # it was we who did not listen
+        self._deadlines.heard_at = self._loop.time()  # it was we who did not listen
         self._answer.go_on()
         self._arm()
         self._guarded(self._take)
@@ -199,8 +194,10 @@ class Stream:
         self._give(sanitizer.feed(part))
         if sanitizer.closed:
             self._end()
-        elif sanitizer.ended or sanitizer.finished:
-            self._await_the_end()
+        elif (sanitizer.ended or sanitizer.finished) and self._deadlines.await_end(
+            self._loop.time(), ended=sanitizer.ended
+        ):
+            self._arm()
         self._client.flush()
         return self._protocol.writing_paused or sanitizer.closed
 
@@ -259,63 +256,31 @@ class Stream:
 
     # Time
 
-    def _await_the_end(self) -> None:
-        """The answer is whole: what may still follow it gets its time, and no more."""
-        limits = self._limits
-        rest = limits.after_end if self._sanitizer.ended else limits.after_finish
-        until = self._loop.time() + rest
-        if until < self._end_until:
-            self._end_until = until
-            self._arm()
+    def _state(self) -> State:
+        sanitizer = self._sanitizer
+        is_full = self._protocol.writing_paused
+        return State(self._client.is_open, is_full, sanitizer.content_seen, sanitizer.ended)
 
     def _look_at_the_time(self) -> None:
         now = self._loop.time()
-        if now >= self._end_until:
-            self._end()
-            return
-        if now >= self._stream_until:
-            self._patience = _LAST_WORDS
-            self._fail(Failure.TOO_LONG)
-            return
-        if now >= self._idle_until():
-            self._fail(Failure.IDLE)
-            return
-        if now >= self._content_until():
-            self._fail(Failure.FIRST_EVENT)
-            return
-        if not self._client.is_open and now >= self._gate_until:
-            self._open()
-        if now >= self._silent_until():
-            self._said_at = now
-            self._write(ENCODED_KEEP_ALIVE)
+        match self._deadlines.due(now, self._state()):
+            case Due.END:
+                self._end()
+                return
+            case Failure() as failure:
+                if failure is Failure.TOO_LONG:
+                    self._patience = _LAST_WORDS
+                self._fail(failure)
+                return
+            case Due.OPEN:
+                self._open()
+            case Due.COMMENT:
+                self._deadlines.commented(now)
+                self._write(ENCODED_KEEP_ALIVE)
         self._arm()
-
-    # While the client is full nothing is read, so that nobody can be said to be silent.
-
-    def _idle_until(self) -> float:
-        return _NEVER if self._protocol.writing_paused else self._heard_at + self._limits.idle
-
-    def _content_until(self) -> float:
-        seen = self._sanitizer.content_seen or self._protocol.writing_paused
-        return _NEVER if seen else self._first_until
-
-    def _silent_until(self) -> float:
-        """Return when a client that hears nothing is to get a comment."""
-        wanted = self._limits.keep_alive and self._client.is_open and not self._sanitizer.ended
-        if not wanted or self._protocol.writing_paused:
-            return _NEVER
-        return max(self._heard_at, self._said_at) + self._limits.keep_alive
 
     def _arm(self) -> None:
         """Set the timer to the nearest deadline."""
-        until = min(
-            self._stream_until,
-            self._end_until,
-            self._idle_until(),
-            self._content_until(),
-            self._silent_until(),
-            _NEVER if self._client.is_open else self._gate_until,
-        )
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(until, self._on_time)
+        self._timer = self._loop.call_at(self._deadlines.nearest(self._state()), self._on_time)

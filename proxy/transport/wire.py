@@ -52,10 +52,10 @@ class Wire(ResponseHandler):
         """
         if self._deadline is not None:
             self._deadline.cancel()
-        late = TimeoutError("the answer's head did not come in time")
-        self._deadline = (
-            None if seconds is None else self.loop.call_later(seconds, self.set_exception, late)
-        )
+            self._deadline = None
+        if seconds is not None:
+            late = TimeoutError("the answer's head did not come in time")
+            self._deadline = self.loop.call_later(seconds, self.set_exception, late)
 
     @property
     def is_given(self) -> bool:
@@ -206,3 +206,10 @@ class Wires(aiohttp.TCPConnector):
         super().__init__(limit=0, keepalive_timeout=unused, ttl_dns_cache=_DNS_TTL)
         # No parameter of aiohttp's names the protocol's class.
         self._factory = partial(Wire, loop=self._loop)  # type: ignore[assignment]
+
+
+def wire_of(connection: aiohttp.connector.Connection) -> Wire:
+    """Return what a connection of these is made of."""
+    wire = connection.protocol
+    assert isinstance(wire, Wire)  # noqa: S101 - it is what the pool makes
+    return wire

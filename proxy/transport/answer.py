@@ -1,0 +1,116 @@
+"""An upstream's answer: its head, and the two ways to read its body."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.http import RawResponseMessage
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
+
+from proxy.transport.faults import READING, UpstreamFailureError, translate
+from proxy.transport.wire import Arrivals, wire_of
+
+
+class Answer:
+    """An upstream's answer whose headers are here.
+
+    Its body is read in one of two ways: waited for by `read`, or, where waiting is too slow,
+    told of by `tell` and taken.
+
+    connected_after: the seconds that connecting took; None on a connection that was kept.
+    asked_at: when the request was on its way, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        connection: aiohttp.connector.Connection,
+        message: RawResponseMessage,
+        body: StreamReader,
+        sending: asyncio.Task[None] | None,
+        idle: float,
+    ) -> None:
+        self._connection = connection
+        self._wire = wire_of(connection)
+        self._body = body
+        self._sending = sending
+        self._idle = idle
+        self._waited = False
+        self.connected_after: float | None = None
+        self.asked_at = 0.0
+        self.status = message.code
+        self.headers: CIMultiDictProxy[str] = message.headers
+        self.content_type = (
+            message.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+        )
+        self._wire.expect(body)
+
+    async def read(self) -> bytes:
+        """Wait for more and return it; b"" at the end.
+
+        Raises UpstreamFailureError.
+        """
+        self._wire.read_on()
+        if not self._waited and not self._body.is_eof():
+            self._waited = True
+            self._wire.read_timeout = self._idle
+            self._wire.start_timeout()
+        try:
+            return await self._body.readany()
+        except Exception as error:
+            raise translate(error, READING) from error
+
+    @property
+    def is_read(self) -> bool:
+        """Tell whether the body was read to its end."""
+        return self._body.at_eof()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        while piece := await self.read():
+            yield piece
+
+    def tell(self, told: Callable[[], None]) -> Arrivals:
+        """Call `told` after each arrival from now on; return what arrives, to be taken.
+
+        It is then for the caller to wait, and to ask what is `broken` where that is over.
+        """
+        if self._waited:
+            self._wire.read_timeout = None
+            self._wire.start_timeout()
+        self._body = arrivals = Arrivals.of(self._body, self._wire)
+        self._wire.tell(told)
+        return arrivals
+
+    @property
+    def broken(self) -> UpstreamFailureError | None:
+        """What broke the body, if something did."""
+        error = self._body.exception()
+        return translate(error, READING) if error is not None else None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; to ask asyncio for it is a system call."""
+        return self._wire.loop
+
+    def hold(self) -> None:
+        """Let the upstream wait until `go_on`."""
+        self._wire.hold()
+
+    def go_on(self) -> None:
+        """Read on."""
+        self._wire.go_on()
+
+    def close(self) -> None:
+        """Give the connection back if the exchange on it is over, else close it."""
+        is_clean = self._wire.rest()
+        if self._sending is not None and not self._sending.done():
+            self._sending.cancel()
+            self._connection.close()
+        elif is_clean and self._body.is_eof():
+            self._connection.release()
+        else:
+            self._connection.close()
