@@ -2,6 +2,7 @@
 #
 #     make deploy-image    build the image
 #     make deploy-test     prove everything under deploy/; what lacks a tool is skipped by name
+#     make deploy-check    what of it needs no container engine
 #     make deploy-prove    install all that the proof needs, then prove: for Debian, as root
 #     make deploy-packages install the tools that come with Debian, which may start their services:
 #                          for a machine that is for that
@@ -22,7 +23,7 @@ LOCK = $(TOOLS)/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --
 PACKAGES := podman buildah runc netavark aardvark-dns iptables debootstrap prometheus systemd nginx-light haproxy
 LOCAL_BASE := localhost/debian-python:bookworm
 
-.PHONY: deploy-image deploy-test deploy-prove deploy-packages deploy-tools deploy-base deploy-lock
+.PHONY: deploy-image deploy-test deploy-check deploy-prove deploy-packages deploy-tools deploy-base deploy-lock
 
 deploy-image:
 	$(ENGINE) build --file deploy/Dockerfile --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) \
@@ -31,6 +32,10 @@ deploy-image:
 
 deploy-test: $(STAMP)
 	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" --durations 5 tests/deploy
+
+deploy-check: $(STAMP)
+	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" \
+		tests/deploy/test_manifests.py tests/deploy/test_deployment_files.py tests/deploy/test_dashboard.py
 
 deploy-prove:
 	$(MAKE) deploy-packages

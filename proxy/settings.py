@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from proxy.operate.log import LogFormat, Originals
+from proxy.operate.record import LogFormat, Originals
 from proxy.transport.headers import Forwarded
 from proxy.transport.limits import MIB, Limits
 from proxy.values import Address, Bytes, HeaderMap, ListenAddress, Seconds, Size, UpstreamUrl

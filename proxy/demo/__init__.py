@@ -23,7 +23,8 @@ from proxy.demo.outcome import Outcome, count
 from proxy.demo.scenarios import SCENARIOS, Scenario
 from proxy.demo.transcript import ask
 from proxy.demo.view import View
-from proxy.operate.log import LogFormat, StructuredLog
+from proxy.operate.log import StructuredLog
+from proxy.operate.record import LogFormat
 from proxy.settings import Settings
 from proxy.values import Address
 

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from proxy.core.errors import UpstreamError
 from proxy.core.incident import Incident
-from proxy.operate.log import Originals
-from proxy.operate.record import Record
+from proxy.operate.record import Originals, Record
 from proxy.operate.secrets import mask, one_line
 from proxy.operate.suggest import Suggestion, suggest_rule
 

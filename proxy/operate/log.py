@@ -9,18 +9,15 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, Protocol, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 import orjson
 import structlog
 
 from proxy.core.incident import Incident
 from proxy.operate.outlet import Outlet
-from proxy.operate.record import Record
+from proxy.operate.record import LogFormat, Originals, Record
 from proxy.operate.secrets import mask, one_line
-
-LogFormat = Literal["json", "console"]
-Originals = Literal["off", "masked", "full"]
 
 # Enough to recognise what was said; the largest recorded error message is 1,900 characters.
 _MAX_ORIGINAL: Final = 2_000

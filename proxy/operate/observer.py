@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from proxy.operate.incidents import Entry, entries_of
-from proxy.operate.log import Log, Originals
+from proxy.operate.log import Log
 from proxy.operate.metrics import Metrics
-from proxy.operate.record import Record
+from proxy.operate.record import Originals, Record
 
 
 class Observer(Protocol):

@@ -8,6 +8,8 @@ from typing import Literal
 
 from proxy.core.incident import Incident
 
+LogFormat = Literal["json", "console"]
+Originals = Literal["off", "masked", "full"]
 Ending = Literal["answered", "failed", "client_gone"]
 
 

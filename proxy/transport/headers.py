@@ -16,14 +16,16 @@ import re
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.core.errors import Credentials, Reply
 from proxy.core.pattern import whole_seconds
 from proxy.core.table import MAX_RETRY_AFTER
+
+if TYPE_CHECKING:
+    from aiohttp import web  # whoever only reads settings need not wait for it
 
 Forwarded = Literal["drop", "add"]
 
