@@ -39,6 +39,7 @@ class Answer:
         self._sending = sending
         self._idle = idle
         self._waited = False
+        self._is_closed = False
         self.connected_after: float | None = None
         self.asked_at = 0.0
         self.status = message.code
@@ -105,7 +106,13 @@ class Answer:
         self._wire.go_on()
 
     def close(self) -> None:
-        """Give the connection back if the exchange on it is over, else close it."""
+        """Give the connection back if the exchange on it is over, else close it; once.
+
+        A second time it might be another's already.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
         is_clean = self._wire.rest()
         if self._sending is not None and not self._sending.done():
             self._sending.cancel()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from multidict import CIMultiDict
+from yarl import URL
 
+from proxy.settings import read_settings
+from proxy.transport.upstream import Upstream as OurSide
 from tests.proxies import CHAT, RESPONSES, relaying, request
 from tests.upstreams import (
     CANARY,
@@ -17,6 +21,7 @@ from tests.upstreams import (
     PATIENCE,
     STREAM_HEAD,
     Script,
+    Upstream,
     Visit,
     answer,
     chat_text,
@@ -215,6 +220,29 @@ async def test_a_body_that_is_not_read_is_not_the_next_answer() -> None:
         assert (await proxy.ask("DELETE", "/v1/files/1")).status == 204
         assert (await proxy.ask("GET", "/v1/models")).json() == {}
     assert upstream.connections == 2
+
+
+async def test_an_answer_that_is_closed_twice_does_not_touch_the_next_one() -> None:
+    step = asyncio.Event()
+
+    async def later(visit: Visit) -> None:
+        await visit.body()
+        await visit.send(head(200, "application/json", "Content-Length: 2"))
+        await step.wait()
+        await visit.send(b"{}")
+
+    limits = read_settings({"upstream": "http://upstream.example"}, {}).limits()
+    async with Upstream(in_turn(says(answer(b"[]")), later)) as server:
+        async with OurSide(URL(server.url), limits) as upstream:
+            first = await upstream.open("GET", "/", CIMultiDict(), None)
+            assert await first.read() == b"[]"
+            first.close()
+            second = await upstream.open("GET", "/", CIMultiDict(), None)
+            first.close()
+            step.set()
+            assert await second.read() == b"{}"
+            second.close()
+        assert server.connections == 1
 
 
 async def test_half_a_head_is_no_answer() -> None:
