@@ -172,7 +172,11 @@ class Decoder:
             # `bytes.split` looks at every byte, a search for one skips forty at a time.
             start = 0
             while (end := lines.find(b"\n", start)) >= 0:
-                self._read_line(lines[start:end], events)
+                if lines.startswith(b"data: ", start):  # megabytes are copied once less
+                    self._open_to(end - start, events)
+                    self._data.append(lines[start + 6 : end])
+                else:
+                    self._read_line(lines[start:end], events)
                 start = end + 1
             return
         *blocks, last = lines.split(b"\n\n")
@@ -203,10 +207,7 @@ class Decoder:
                 raise EventTooLargeError(events)
             events.append(KEEP_ALIVE)
             return
-        self._open = True
-        self._size += len(line) + 1
-        if self._size - 1 > self._max:
-            raise EventTooLargeError(events)
+        self._open_to(len(line), events)
         if line.startswith(b"data: "):
             self._data.append(line[6:])
             return
@@ -218,6 +219,13 @@ class Decoder:
             self._name = value
         elif field not in (b"id", b"retry"):
             self._stray.append(value if colon and field == b"error" else line)
+
+    def _open_to(self, length: int, events: list[Event]) -> None:
+        """Count a line of the open event, or of one that it opens."""
+        self._open = True
+        self._size += length + 1
+        if self._size - 1 > self._max:
+            raise EventTooLargeError(events)
 
     def _dispatch(self, events: list[Event]) -> None:
         # "If the data buffer is an empty string, set the data buffer and the event type
