@@ -55,6 +55,18 @@ def test_a_stream_that_never_says_done_has_gone_well_with_its_finish_reason() ->
     assert play(CHAT) >> chunk("Hi") << same() >> STOP << same() >> eof() << the_end()
 
 
+def test_the_last_chunk_of_llama_cpp_s_own_form_is_a_finish() -> None:
+    assert (
+        play(COMPLETIONS)
+        >> data({"content": "Hi", "stop": False})
+        << same()
+        >> data({"content": "", "stop": True, "tokens_predicted": 2})
+        << same()
+        >> eof()
+        << the_end()
+    )
+
+
 @pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "odd"])
 def test_any_finish_reason_but_error_is_one(reason: str) -> None:
     assert play(CHAT) >> chunk("Hi", reason) << same() >> done() << same()
@@ -239,6 +251,17 @@ class TestBodies:
         error = chat.read_body(value, ledger(CHAT), POST)
         assert isinstance(error, UpstreamError)
         assert error.code == code
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"request_id": "req-1"},
+            {"id": "a", "status": "CREATED"},
+            {"content": "Hi", "stop": True},
+        ],
+    )
+    def test_an_answer_that_comes_later_or_in_llama_cpp_s_own_form(self, value: Json) -> None:
+        assert chat.read_body(value, ledger(CHAT), POST) == Ordinary(None)
 
     @pytest.mark.parametrize("value", [{}, {"choices": None}, {"message": "M"}])
     def test_a_body_that_is_no_completion(self, value: Json) -> None:

@@ -27,6 +27,13 @@ def relay(said: bytes, size: int = 0) -> tuple[bytes, Ledger]:
     return out + sanitizer.close(), ledger
 
 
+def test_a_stream_that_has_failed_does_not_fail_again() -> None:
+    sanitizer, ledger = lines()
+    assert sanitizer.fail(Failure.IDLE)
+    assert sanitizer.fail(Failure.RESET_AFTER) == b""
+    assert len(ledger.incidents) == 1
+
+
 def test_healthy_lines_pass_as_they_are() -> None:
     out, ledger = relay(HEALTHY)
     assert out == HEALTHY

@@ -35,6 +35,17 @@ STORED: dict[str, Json] = {
         "object": "list",
         "data": [{"object": "response", "output": [{"type": "mcp_call", "error": "canary"}]}],
     },
+    "an output item of an evaluation": {
+        "object": "eval.run.output_item",
+        "id": "outputitem_1",
+        "sample": {"input": [], "error": ERROR},
+    },
+    "an event of a job": {
+        "object": "fine_tuning.job.event",
+        "id": "ftevent_1",
+        "level": "error",
+        "message": "canary",
+    },
     "an error that is a list": {"object": "x", "id": "x", "error": ["canary"]},
     "an error that is a number": {"object": "x", "id": "x", "error": 7, "last_error": "canary"},
 }
