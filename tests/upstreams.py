@@ -79,6 +79,10 @@ class Visit:
             self._writer.write(piece)
             await self._writer.drain()
 
+    def take_nothing(self) -> None:
+        """Read no more of the request."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     async def left(self) -> None:
         """Wait until the peer closes the connection."""
         with suppress(ConnectionError):

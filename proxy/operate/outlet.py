@@ -13,6 +13,7 @@ import io
 import os
 import select
 import stat
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TextIO
@@ -71,9 +72,9 @@ class Outlet:
     def close(self) -> None:
         """Write what waits, for as long as it is read."""
         self._loop = None
-        while not self._write_some():
-            if not select.select([], [self._descriptor], [], _PATIENCE)[1]:
-                return
+        until = time.monotonic() + _PATIENCE
+        while not self._write_some() and time.monotonic() < until:
+            select.select([], [self._descriptor], [], until - time.monotonic())
 
     def _keep(self, data: bytes) -> None:
         self._waiting.append(data)
@@ -112,6 +113,8 @@ class Outlet:
                     done += os.write(self._descriptor, data[done : done + _AT_ONCE])
                 else:
                     break
+        except BlockingIOError:
+            pass  # somebody made the descriptor so, and it is full
         except OSError:
             return len(data)  # there is no reader any more, and no place to say so
         return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import aiohttp
 from aiohttp import hdrs
@@ -13,6 +14,10 @@ from multidict import CIMultiDictProxy
 
 from proxy.transport.faults import READING, UpstreamFailureError, translate
 from proxy.transport.wire import Arrivals, wire_of
+
+# Seconds and bytes for what may follow the last event: the last chunk, an end mark.
+_FRAMING: Final = 1.0
+_MOST_FRAMING: Final = 4096
 
 
 class Answer:
@@ -110,12 +115,38 @@ class Answer:
 
         A second time it might be another's already.
         """
-        if self._is_closed:
+        if not self._is_closed:
+            self._is_closed = True
+            self._give_back()
+
+    def finish(self) -> None:
+        """Close it when the end of its framing is here, which may come behind the last event.
+
+        Closed at once, the connection could not be used again.
+        """
+        if self._is_closed or self._wire.told is None or self._body.is_eof():
+            self.close()
             return
         self._is_closed = True
+        late = self._wire.loop.call_later(_FRAMING, self._give_back)
+        left = _MOST_FRAMING
+
+        def look() -> None:
+            nonlocal left
+            arrivals = self._body
+            left -= len(arrivals.take()) if isinstance(arrivals, Arrivals) else 0
+            if arrivals.is_eof() or arrivals.exception() is not None or left < 0:
+                late.cancel()
+                self._give_back()
+
+        self._wire.told = look
+        self._wire.go_on()
+
+    def _give_back(self) -> None:
         is_clean = self._wire.rest()
         if self._sending is not None and not self._sending.done():
             self._sending.cancel()
+            self._wire.abort()  # to close it would wait for what it still has to send
             self._connection.close()
         elif is_clean and self._body.is_eof():
             self._connection.release()

@@ -53,6 +53,8 @@ READING: Final[Table] = (
 
 def translate(error: BaseException, table: Table) -> UpstreamFailureError:
     """Return the failure that an exception is, by one of the tables above."""
+    if isinstance(error, UpstreamFailureError):
+        return error
     for kind, failure in table:
         if isinstance(error, kind):
             return UpstreamFailureError(failure, words_of(error))

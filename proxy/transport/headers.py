@@ -119,6 +119,8 @@ _NOT_CLIENT_WORDS: Final = re.compile(
 _RATE_LIMIT: Final = re.compile(
     r"x-ratelimit-(?:limit|remaining|reset)(?:-[a-z0-9]{1,24}){0,3}\Z", re.IGNORECASE
 )
+# RFC 9110, section 5.5: no control character but a tab may be in a field.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # A number, or OpenAI's 6m0s.
 _RATE_LIMIT_VALUE: Final = re.compile(
     r"\d{1,15}(?:\.\d{1,6})?|(?:\d{1,6}(?:\.\d{1,6})?(?:h|m|s|ms)){1,4}"
@@ -244,4 +246,4 @@ def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _is_clean(value: str) -> bool:
-    return not ("\r" in value or "\n" in value or "\0" in value)
+    return _CONTROL.search(value) is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import HttpVersion, HttpVersion10, http_exceptions, web
 from aiohttp.abc import AbstractStreamWriter
@@ -79,6 +79,7 @@ class Protocol(web.RequestHandler):
         "_refuse",
         "_send_timer",
         "_served",
+        "_socket",
         "on_writable",
         "over_limit",
     )
@@ -105,6 +106,8 @@ class Protocol(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; a connection over the limit gets an answer, one far over it gets none."""
         super().connection_made(transport)
+        # aiohttp forgets its own while it is still being closed.
+        self._socket = cast("asyncio.Transport", transport)
         count = len(self._served.connections)
         self.over_limit = count > self._limits.connections
         if count > _FAR_OVER * self._limits.connections:
@@ -130,6 +133,15 @@ class Protocol(web.RequestHandler):
         super().pause_writing()
         self._await_reading(None)
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer to its end; also what is below the buffer's mark must be taken."""
+        finished = await super().finish_response(request, resp, start_time)
+        if not self.writing_paused and self._socket.get_write_buffer_size():
+            self._await_reading(None)
+        return finished
+
     def resume_writing(self) -> None:
         """The client has taken most of what was written."""
         super().resume_writing()
@@ -152,11 +164,16 @@ class Protocol(web.RequestHandler):
 
     def _await_reading(self, before: int | None) -> None:
         """Close the connection when the client took nothing for the whole time."""
-        if self.transport is None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+        left = self._socket.get_write_buffer_size()
+        if not left:
             return
-        left = self.transport.get_write_buffer_size()
+        if self._current_request is not None and not self.writing_paused:
+            before = None  # more was written meanwhile: what is left says nothing
         if before is not None and left >= before:
-            self.abort()
+            self._socket.abort()
             return
         self._send_timer = self._loop.call_later(self._limits.send, self._await_reading, left)
 

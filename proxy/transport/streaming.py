@@ -97,7 +97,10 @@ class Stream:
             if self._timer is not None:
                 self._timer.cancel()
             # The upstream first: whatever it still generates, nobody reads.
-            self._answer.close()
+            if self._sanitizer.ended and self._sanitizer.closed:
+                self._answer.finish()
+            else:
+                self._answer.close()
             self._note()
         return await self._finish()
 
@@ -228,6 +231,8 @@ class Stream:
         self._client.open()
         self._write(b"".join(self._held))
         self._held.clear()
+        if self._limits.keep_alive and self._timer is not None:
+            self._arm()  # from now on the client is to hear something
 
     def _write(self, out: bytes) -> None:
         if out:

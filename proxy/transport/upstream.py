@@ -32,6 +32,9 @@ from proxy.transport.faults import (
 from proxy.transport.limits import Limits
 from proxy.transport.wire import Wire, Wires, wire_of
 
+# A request's body that fits into the socket's buffer: nobody need wait until it is taken.
+_AT_ONCE: Final = 32 * 1024
+
 # A header line of an upstream's can be long: Azure's content filter results.
 _MAX_LINE: Final = 64 * 1024
 
@@ -128,11 +131,10 @@ class Upstream:
             if hdrs.TRANSFER_ENCODING in headers:
                 writer.enable_chunking()
             await writer.write_headers(f"{method} {self._prefix}{target} HTTP/1.1", headers)
-            if whole is not None:
-                await writer.write_eof(whole)
+            if body is None or (whole is not None and len(whole) <= _AT_ONCE):
+                await writer.write_eof(whole or b"")
             else:
-                assert body is not None  # noqa: S101 - without one, all of it is here
-                sending = self.loop.create_task(self._send(writer, wire, body))
+                sending = self.loop.create_task(self._send(writer, wire, body, whole))
             asked_at = monotonic()
             message, payload = await wire.read()
             while 100 <= message.code < 200 and message.code != 101:
@@ -141,6 +143,7 @@ class Upstream:
         except BaseException as error:
             if sending is not None:
                 sending.cancel()
+            wire.abort()  # to close it would wait for what it still has to send
             connection.close()
             if not isinstance(error, Exception):
                 raise
@@ -156,20 +159,26 @@ class Upstream:
             raise UpstreamFailureError(Failure.PROTOCOL, "101, which nobody asked for")
         return answer
 
-    async def _send(self, writer: StreamWriter, wire: Wire, body: RequestBody) -> None:
+    async def _send(
+        self, writer: StreamWriter, wire: Wire, body: RequestBody, whole: bytes | None
+    ) -> None:
         """Send a request's body as it comes; the wait for the answer begins at its end."""
         try:
             writer.send_headers()
-            async for piece in body:
-                await writer.write(piece)
-                if wire.is_given:
-                    wire.give(self._limits.response)
+            if whole is not None:
+                await writer.write(whole)
+            else:
+                async for piece in body:
+                    await writer.write(piece)
+                    if wire.is_given:
+                        wire.give(self._limits.response)
             await writer.write_eof()
         except Exception as error:
             if body.failure is None and isinstance(error, OSError):
                 return  # the upstream closed it; what it said before that counts
             wire.abort()
-            wire.set_exception(error)
+            failure = body.failure or Failure.INTERNAL
+            wire.set_exception(UpstreamFailureError(failure, words_of(error)))
 
     async def __aenter__(self) -> Self:
         return self

@@ -97,7 +97,7 @@ class Wire(ResponseHandler):
 
     def await_head(self) -> None:
         """Read a head next, of an answer or of one more of it."""
-        self._awaits_head = True
+        self._awaits_head = not self._buffer  # it may have come with the one before
         self._let_go()
 
     def read_on(self) -> None:

@@ -75,6 +75,10 @@ HOSTILE = [
     b"\xed\xa0\x80",  # half a surrogate pair
     "\u2028".encode(),
     b'x"},"error":{"a":"b',
+    b'a",["x',
+    b'd"],"e',
+    b'a",{"x":"y',
+    b'd"},"e',
     AFTER,
     AFTER + b"\n\ndata: " + BEFORE,
 ]
@@ -83,6 +87,8 @@ HOSTILE = [
 @given(st.lists(st.binary() | st.sampled_from(HOSTILE), min_size=1, max_size=5))
 @example([b"x\\", b'y","z'])
 @example([b"\xc3", b"\xa4"])
+@example([b'a",["x', b"c", b'd"],"e'])
+@example([b'a",{"x":"', b'"},"e'])
 @example([b'x","y', b"z\\"])
 def test_a_run_is_what_each_event_is_by_itself(insides: list[bytes]) -> None:
     chunk = framed(*insides)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
+from proxy.transport.server import Protocol
 from tests.proxies import Proxy, relaying, request
 from tests.upstreams import (
     CHUNKED,
@@ -14,10 +16,12 @@ from tests.upstreams import (
     Script,
     Upstream,
     Visit,
+    answer,
     chunk,
     created,
     delta,
     head,
+    says,
 )
 
 
@@ -140,3 +144,30 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_end() -> None:
         await asyncio.wait_for(upstream.visit.ended.wait(), PATIENCE)
         line = await proxy.exchange()
     assert (line["failure"], line["ending"]) == ("max_duration_timeout", "failed")
+
+
+async def test_a_client_that_does_not_take_the_last_of_its_answer_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is left is less than what pauses writing, and yet it is waited for no longer."""
+    made = Protocol.connection_made
+
+    def narrow(protocol: Protocol, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        made(protocol, transport)
+
+    monkeypatch.setattr(Protocol, "connection_made", narrow)
+    body = b'["%b"]' % (b"x" * 50_000)
+    loop = asyncio.get_running_loop()
+    for limits in ({"client_idle_timeout": 0.2}, {}):
+        script = says(answer(body))
+        async with relaying(script, send_timeout=0.3, **limits) as (_, proxy):
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+                client.settimeout(0)
+                await loop.sock_connect(client, ("127.0.0.1", proxy.port))
+                await loop.sock_sendall(client, request("GET", "/v1/models"))
+                await proxy.exchange()
+                async with asyncio.timeout(PATIENCE):
+                    while proxy.running.connections():
+                        await asyncio.sleep(0.02)

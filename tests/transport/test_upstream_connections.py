@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from multidict import CIMultiDict
@@ -10,6 +11,7 @@ from yarl import URL
 
 from proxy.settings import read_settings
 from proxy.transport.upstream import Upstream as OurSide
+from proxy.transport.wire import Wire
 from tests.proxies import CHAT, RESPONSES, relaying, request
 from tests.upstreams import (
     CANARY,
@@ -220,6 +222,129 @@ async def test_a_body_that_is_not_read_is_not_the_next_answer() -> None:
         assert (await proxy.ask("DELETE", "/v1/files/1")).status == 204
         assert (await proxy.ask("GET", "/v1/models")).json() == {}
     assert upstream.connections == 2
+
+
+@pytest.mark.parametrize("gap", [0, 0.02])
+async def test_a_connection_is_used_again_though_the_last_chunk_comes_late(gap: float) -> None:
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        await visit.send(STREAM_HEAD + chunk(HEALTHY))
+        await asyncio.sleep(gap)
+        await visit.send(LAST_CHUNK)
+
+    async with relaying(script) as (upstream, proxy):
+        for _ in range(5):
+            assert (await proxy.ask(target=CHAT)).body == HEALTHY
+            await asyncio.sleep(gap + 0.05)
+    assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("more", [b"", chunk(b": more\n\n" * 2000)])
+async def test_a_stream_that_goes_on_after_its_end_is_not_waited_for(more: bytes) -> None:
+    async def script(visit: Visit) -> None:
+        await visit.send(STREAM_HEAD + chunk(HEALTHY))
+        await visit.send(more)
+        await visit.left()
+
+    async with relaying(script) as (upstream, proxy):
+        assert (await proxy.ask(target=CHAT)).body == HEALTHY
+        async with asyncio.timeout(PATIENCE):
+            await upstream.visit.ended.wait()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+async def test_a_stream_of_carriage_returns_after_an_interim_answer(cut: int) -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    events = HEALTHY.replace(b"\n", b"\r\n").split(b"\r\n\r\n")[:-1]
+
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        await visit.send(interim[: len(interim) - cut])
+        await asyncio.sleep(0.05)
+        await visit.send(interim[len(interim) - cut :] + STREAM_HEAD)
+        for event in events:
+            await asyncio.sleep(0.01)
+            await visit.send(chunk(event + b"\r\n\r\n"))
+        await visit.send(LAST_CHUNK)
+
+    async with relaying(script, idle_timeout=1) as (_, proxy):
+        assert (await proxy.ask(target=CHAT)).body == HEALTHY
+
+
+async def silent(visit: Visit) -> None:
+    visit.take_nothing()
+    await asyncio.sleep(PATIENCE)
+
+
+async def refuses(visit: Visit) -> None:
+    visit.take_nothing()
+    await visit.send(answer(b"{}", 401))
+    await asyncio.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize(("script", "status"), [(silent, 504), (refuses, 401)])
+async def test_a_body_that_nobody_takes_is_not_waited_for_longer_than_an_answer(
+    script: Script, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole body is here at once, and more than the buffers to the upstream take."""
+    made = Wire.connection_made
+
+    def narrow(wire: Wire, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        made(wire, transport)
+
+    monkeypatch.setattr(Wire, "connection_made", narrow)
+    async with relaying(script, response_timeout=0.5) as (_, proxy):
+        async with asyncio.timeout(PATIENCE / 2):
+            got = await proxy.ask(target=CHAT, body=b"x" * 250_000)
+    assert got.status == status
+
+
+@pytest.mark.parametrize("character", ["\x01", "\x7f"])
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_header_with_a_control_character_costs_only_itself(
+    character: str, *, streams: bool
+) -> None:
+    odd = f"X-Odd: a{character}b"
+    whole = head(200, "text/event-stream", CHUNKED, odd) + chunk(HEALTHY) + LAST_CHUNK
+    if not streams:
+        whole = head(200, "application/json", "Content-Length: 2", odd) + b"{}"
+    async with relaying(says(whole)) as (_, proxy):
+        got = await proxy.ask("POST" if streams else "GET", CHAT if streams else "/v1/models")
+        line = await proxy.exchange()
+    assert (got.status, got.body) == (200, HEALTHY if streams else b"{}")
+    assert "x-odd" not in got.headers
+    assert line["ending"] == "answered"
+
+
+async def test_a_request_that_fails_after_its_answer_began_is_the_client_s_fault() -> None:
+    async def script(visit: Visit) -> None:
+        await visit.send(STREAM_HEAD + chunk(CHAT_ROLE + chat_text("Hello")))
+        await visit.left()
+
+    async with relaying(script, max_request="1KiB") as (_, proxy):
+        client = await proxy.connect()
+        await client.send(request(target=CHAT, Transfer_Encoding="chunked"))
+        await client.until(b"Hello")
+        await client.send(chunk(b"x" * 2000))
+        await client.until(DONE)
+        line = await proxy.exchange()
+    assert line["failure"] == "request_payload_too_large"
+
+
+async def test_comments_begin_when_content_has_opened_the_gate() -> None:
+    async def script(visit: Visit) -> None:
+        await visit.send(STREAM_HEAD + chunk(CHAT_ROLE))
+        await asyncio.sleep(0.1)
+        await visit.send(chunk(chat_text("Hello")))
+        await visit.left()
+
+    async with relaying(script, gate=60, keep_alive=0.2) as (_, proxy):
+        client = await proxy.connect()
+        await client.send(request(target=CHAT))
+        await client.until(b"Hello")
+        async with asyncio.timeout(PATIENCE / 2):
+            await client.until(b":\n\n")
 
 
 async def test_an_answer_that_is_closed_twice_does_not_touch_the_next_one() -> None:

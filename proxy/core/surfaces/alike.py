@@ -77,7 +77,7 @@ class Alike:
         # another string: what follows is the value itself.
         key = write_json(name) + b":"
         before, found, after = data.partition(key + write_json(text))
-        if found:
+        if found and len(after) > _MEET:
             named = b"event: %b\n" % event if event else b""
             self._head = named + b"data: " + before + key + b'"'
             self._tail = b'"' + after + b"\n\n"
@@ -89,10 +89,11 @@ def _are_strings(texts: list[bytes]) -> bool:
     """Tell whether each text is the inside of one JSON string.
 
     No string holds a line's end (RFC 8259, section 7), so that each of those between the texts
-    stands outside: no text can reach into the next, and one that ends its string makes one
-    more, so that they are too many.
+    stands outside: no text can reach into the next. Where there is nothing but strings, a text
+    that ends its own makes one more, so that they are too many.
     """
     try:
-        return len(loads(b'["%b"]' % b'",\n"'.join(texts))) == len(texts)
+        found = loads(b'["%b"]' % b'",\n"'.join(texts))
     except JSONDecodeError:
         return False
+    return len(found) == len(texts) and set(map(type, found)) == {str}
