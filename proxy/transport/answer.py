@@ -37,12 +37,15 @@ class Answer:
         body: StreamReader,
         sending: asyncio.Task[None] | None,
         idle: float,
+        finishing: set[Answer],
     ) -> None:
         self._connection = connection
         self._wire = wire_of(connection)
         self._body = body
         self._sending = sending
         self._idle = idle
+        self._finishing = finishing  # those of the same upstream that wait for their framing's end
+        self._late: asyncio.TimerHandle | None = None
         self._waited = False
         self._is_closed = False
         self.connected_after: float | None = None
@@ -117,7 +120,7 @@ class Answer:
         """
         if not self._is_closed:
             self._is_closed = True
-            self._give_back()
+            self.give_back()
 
     def finish(self) -> None:
         """Close it when the end of its framing is here, which may come behind the last event.
@@ -128,7 +131,8 @@ class Answer:
             self.close()
             return
         self._is_closed = True
-        late = self._wire.loop.call_later(_FRAMING, self._give_back)
+        self._finishing.add(self)
+        self._late = self._wire.loop.call_later(_FRAMING, self.give_back)
         left = _MOST_FRAMING
 
         def look() -> None:
@@ -136,13 +140,16 @@ class Answer:
             arrivals = self._body
             left -= len(arrivals.take()) if isinstance(arrivals, Arrivals) else 0
             if arrivals.is_eof() or arrivals.exception() is not None or left < 0:
-                late.cancel()
-                self._give_back()
+                self.give_back()
 
         self._wire.told = look
         self._wire.go_on()
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Give the connection back, or close it, without waiting for anything."""
+        if self._late is not None:
+            self._late.cancel()
+        self._finishing.discard(self)
         is_clean = self._wire.rest()
         if self._sending is not None and not self._sending.done():
             self._sending.cancel()

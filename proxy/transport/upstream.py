@@ -56,6 +56,7 @@ class Upstream:
         self._limits = limits
         self.loop = asyncio.get_running_loop()
         self._wires = Wires(limits.upstream_unused)
+        self._finishing: set[Answer] = set()
         # What the connector is asked with: where to, and nothing of any request.
         self._place = aiohttp.ClientRequest("GET", url.origin(), loop=self.loop)
         self._times = aiohttp.ClientTimeout(connect=limits.connect)
@@ -152,7 +153,7 @@ class Upstream:
             raise translate(error, ASKING) from error
         finally:
             wire.give(None)
-        answer = Answer(connection, message, payload, sending, self._limits.idle)
+        answer = Answer(connection, message, payload, sending, self._limits.idle, self._finishing)
         answer.asked_at = asked_at
         if message.code == 101:
             answer.close()
@@ -189,4 +190,6 @@ class Upstream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for answer in tuple(self._finishing):
+            answer.give_back()
         await self._wires.close()
