@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import pytest
 from multidict import CIMultiDict
 
 from proxy.app import Running, serving
@@ -18,6 +20,8 @@ from proxy.core.table import Table
 from proxy.core.table_file import load_checked
 from proxy.operate.log import StructuredLog
 from proxy.settings import read_settings
+from proxy.transport.server import Protocol
+from proxy.transport.wire import Wire
 from tests.upstreams import PATIENCE, Script, Upstream
 
 RESPONSES = "/v1/responses"
@@ -223,6 +227,17 @@ class Proxy:
     def leave(self) -> None:
         for client in self._clients:
             client.leave()
+
+
+def send_little(patch: pytest.MonkeyPatch, side: type[Protocol | Wire]) -> None:
+    """Let the kernel take as little as it can of what the proxy sends on one of its sides."""
+    made = side.connection_made
+
+    def narrow(protocol: Any, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        made(protocol, transport)
+
+    patch.setattr(side, "connection_made", narrow)
 
 
 @lru_cache

@@ -168,7 +168,7 @@ class Decoder:
 
     def _read_blocks(self, lines: bytes, events: list[Event]) -> None:
         """Read whole lines that begin outside an event."""
-        if _is_long(lines):
+        if lines.find(b"\n", 0, _LONG) < 0:
             # `bytes.split` looks at every byte, a search for one skips forty at a time.
             start = 0
             while (end := lines.find(b"\n", start)) >= 0:
@@ -238,10 +238,6 @@ class Decoder:
         self._name = b""
         self._data = []
         self._stray = []
-
-
-def _is_long(data: bytes) -> bool:
-    return data.find(b"\n", 0, _LONG) < 0
 
 
 def end_of_block(chunk: bytes, start: int) -> int:

@@ -127,7 +127,8 @@ class Answer:
 
         Closed at once, the connection could not be used again.
         """
-        if self._is_closed or self._wire.told is None or self._body.is_eof():
+        arrivals = self._body
+        if self._is_closed or not isinstance(arrivals, Arrivals) or arrivals.is_over:
             self.close()
             return
         self._is_closed = True
@@ -137,9 +138,8 @@ class Answer:
 
         def look() -> None:
             nonlocal left
-            arrivals = self._body
-            left -= len(arrivals.take()) if isinstance(arrivals, Arrivals) else 0
-            if arrivals.is_eof() or arrivals.exception() is not None or left < 0:
+            left -= len(arrivals.take())
+            if arrivals.is_over or left < 0:
                 self.give_back()
 
         self._wire.told = look

@@ -41,6 +41,9 @@ class _Response(web.StreamResponse):
         line = f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}"
         return bytes(_serialize_headers(line, headers))
 
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: all is written."""
+
 
 class WholeResponse(_Response):
     """An answer whose body is known. To HEAD, its head alone."""
@@ -56,9 +59,6 @@ class WholeResponse(_Response):
         writer = request.writer
         await writer.write_eof(head if request.method == "HEAD" else head + self._whole)
         return writer
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: all is written."""
 
 
 class StreamedResponse(_Response):
@@ -124,6 +124,3 @@ class StreamedResponse(_Response):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Do nothing: all is written."""
         return request.writer
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: all is written."""

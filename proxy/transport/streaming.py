@@ -206,15 +206,11 @@ class Stream:
 
     def _give(self, out: bytes) -> None:
         """Write it, or hold it while the gate is shut."""
-        client = self._client
-        if client.is_open and self._exchange.record.first_event_after is not None:
-            self._write(out)
-            return
         sanitizer, record = self._sanitizer, self._exchange.record
-        if sanitizer.content_seen:
+        if record.first_event_after is None and sanitizer.content_seen:
             record.first_event_after = record.elapsed()
             record.judged_in = record.first_event_after - self._arrived_after
-        if client.is_open:
+        if self._client.is_open:
             self._write(out)
         elif sanitizer.content_seen:
             self._held.append(out)

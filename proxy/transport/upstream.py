@@ -2,7 +2,6 @@
 
 aiohttp makes the connections and parses what comes; its client's session above them would
 cost as much as all the rest of an exchange, and answers nothing that a proxy asks.
-
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from proxy.transport.server import Protocol
-from tests.proxies import Proxy, relaying, request
+from tests.proxies import Proxy, relaying, request, send_little
 from tests.upstreams import (
     CHUNKED,
     PATIENCE,
@@ -150,13 +150,7 @@ async def test_a_client_that_does_not_take_the_last_of_its_answer_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is left is less than what pauses writing, and yet it is waited for no longer."""
-    made = Protocol.connection_made
-
-    def narrow(protocol: Protocol, transport: asyncio.BaseTransport) -> None:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        made(protocol, transport)
-
-    monkeypatch.setattr(Protocol, "connection_made", narrow)
+    send_little(monkeypatch, Protocol)
     body = b'["%b"]' % (b"x" * 50_000)
     loop = asyncio.get_running_loop()
     for limits in ({"client_idle_timeout": 0.2}, {}):

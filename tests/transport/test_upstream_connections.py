@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 from multidict import CIMultiDict
@@ -12,7 +11,7 @@ from yarl import URL
 from proxy.settings import read_settings
 from proxy.transport.upstream import Upstream as OurSide
 from proxy.transport.wire import Wire
-from tests.proxies import CHAT, RESPONSES, relaying, request
+from tests.proxies import CHAT, RESPONSES, relaying, request, send_little
 from tests.upstreams import (
     CANARY,
     CHAT_FINISH,
@@ -287,13 +286,7 @@ async def test_a_body_that_nobody_takes_is_not_waited_for_longer_than_an_answer(
     script: Script, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole body is here at once, and more than the buffers to the upstream take."""
-    made = Wire.connection_made
-
-    def narrow(wire: Wire, transport: asyncio.BaseTransport) -> None:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        made(wire, transport)
-
-    monkeypatch.setattr(Wire, "connection_made", narrow)
+    send_little(monkeypatch, Wire)
     async with relaying(script, response_timeout=0.5) as (_, proxy):
         async with asyncio.timeout(PATIENCE / 2):
             got = await proxy.ask(target=CHAT, body=b"x" * 250_000)
