@@ -33,7 +33,7 @@ class Outlet:
     said_of: makes the line that says how many were left out, because nobody read them.
     """
 
-    def __init__(self, out: TextIO, said_of: Callable[[int], str]) -> None:
+    def __init__(self, out: TextIO, said_of: Callable[[int], bytes]) -> None:
         self._out = out
         self._said_of = said_of
         self._waiting: deque[bytes] = deque()
@@ -53,12 +53,12 @@ class Outlet:
         """Write from this loop from now on; before, each line is written at once."""
         self._loop = loop
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
         """Write a line, or let it wait; one that would be too many is left out."""
         if self._descriptor < 0:
-            self._out.write(line + "\n")
+            self._out.write(line.decode() + "\n")
             return
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        data = line + b"\n"
         if self._size + len(data) > _MOST:
             self._dropped += 1
             return
@@ -99,7 +99,7 @@ class Outlet:
             if self._dropped:
                 line = self._said_of(self._dropped)
                 self._dropped = 0
-                self._keep(line.encode() + b"\n")
+                self._keep(line + b"\n")
         return True
 
     def _put(self, data: bytes) -> int:

@@ -19,8 +19,8 @@ from tests.proxies import CHAT, Client
 from tests.upstreams import PATIENCE, Upstream, says_json
 
 
-def said_of(count: int) -> str:
-    return f"left out: {count}"
+def said_of(count: int) -> bytes:
+    return b"left out: %d" % count
 
 
 class Pipe:
@@ -55,23 +55,23 @@ def pipe() -> Iterator[Pipe]:
 def test_what_has_no_descriptor_gets_each_line() -> None:
     out = io.StringIO()
     outlet = Outlet(out, said_of)
-    outlet.write("one")
-    outlet.write("two")
+    outlet.write(b"one")
+    outlet.write(b"two")
     outlet.close()
     assert out.getvalue() == "one\ntwo\n"
 
 
 def test_without_a_loop_each_line_is_written_at_once(pipe: Pipe) -> None:
     outlet = Outlet(pipe.out, said_of)
-    outlet.write("one")
+    outlet.write(b"one")
     assert pipe.read() == b"one\n"
 
 
 async def test_the_lines_of_a_turn_are_one_write(pipe: Pipe) -> None:
     outlet = Outlet(pipe.out, said_of)
     outlet.attach(asyncio.get_running_loop())
-    outlet.write("one")
-    outlet.write("two")
+    outlet.write(b"one")
+    outlet.write(b"two")
     assert pipe.read() == b""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -81,7 +81,7 @@ async def test_the_lines_of_a_turn_are_one_write(pipe: Pipe) -> None:
 async def test_a_reader_that_stalls_gets_every_line_in_order_later(pipe: Pipe) -> None:
     outlet = Outlet(pipe.out, said_of)
     outlet.attach(asyncio.get_running_loop())
-    written = [f"{number} " + "x" * 5000 for number in range(100)]  # several pipes full
+    written = [b"%d " % number + b"x" * 5000 for number in range(100)]  # several pipes full
     for line in written:
         outlet.write(line)
         await asyncio.sleep(0)
@@ -90,13 +90,13 @@ async def test_a_reader_that_stalls_gets_every_line_in_order_later(pipe: Pipe) -
         while found.count(b"\n") < len(written):
             found += pipe.read()
             await asyncio.sleep(0.01)
-    assert found.decode().splitlines() == written
+    assert found.splitlines() == written
 
 
 async def test_what_nobody_reads_is_left_out_and_counted(pipe: Pipe) -> None:
     outlet = Outlet(pipe.out, said_of)
     outlet.attach(asyncio.get_running_loop())
-    line = "x" * 9999
+    line = b"x" * 9999
     count = 2 * _MOST // len(line)
     for _ in range(count):
         outlet.write(line)
@@ -105,8 +105,8 @@ async def test_what_nobody_reads_is_left_out_and_counted(pipe: Pipe) -> None:
         while b"left out" not in found:
             found += pipe.read()
             await asyncio.sleep(0.001)
-    *kept, last = found.decode().splitlines()
-    dropped = int(last.rpartition(" ")[2])
+    *kept, last = found.splitlines()
+    dropped = int(last.rpartition(b" ")[2])
     assert set(kept) == {line}
     assert len(kept) + dropped == count
     assert dropped > 100
@@ -123,7 +123,7 @@ def test_a_reader_that_stalls_at_the_end_is_not_waited_for_long(pipe: Pipe) -> N
 def test_a_file_gets_all(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as out:
         outlet = Outlet(out, said_of)
-        outlet.write("ü" * 100_000)
+        outlet.write("ü".encode() * 100_000)
         outlet.close()
     assert (tmp_path / "log").read_text(encoding="utf-8") == "ü" * 100_000 + "\n"
 
