@@ -29,7 +29,7 @@ from proxy.core.sse import (
     encode,
     end_of_block,
 )
-from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, last_words
+from proxy.core.surfaces.surface import Mark, Rewritten, SurfaceStream, Verdict, last_words
 
 # How much of what was written is looked at for an incident, and how many events are named.
 _TAIL: Final = 4096
@@ -87,20 +87,20 @@ class StreamSanitizer:
     def _feed_blocks(self, chunk: bytes, start: int) -> bytes:
         """Feed what may be usual, of which a run ends at `start`.
 
-        An event that is framed as `encode` frames it and certainly ordinary is written by
-        copying it, together with its neighbours: the same bytes. All others go the long way,
-        a block at a time; `tests/core/test_properties.py` holds one way against the other.
+        An event that is framed as `encode` frames it and passes as it is, is written by copying
+        it, together with its neighbours: the same bytes. All others go the long way, a block at
+        a time; `tests/core/test_properties.py` holds one way against the other.
         """
         out: list[bytes] = []
         copied = 0  # up to where it is written; it is read up to `start`
         if not (self.closed or self._decoder.is_between(chunk)):
             copied = start = end_of_block(chunk, 0)
             out.append(self._feed(chunk[:start]))
-        plain, alike, going_on = self._stream.plain, self._stream.alike, not self.ended
+        read, run = self._stream.read, self._stream.alike.run
         runs = _RUNS
         while start < len(chunk) and not self.closed:
-            if runs and going_on:
-                start, count = alike.run(chunk, start)
+            if runs and not self.ended:
+                start, count = run(chunk, start)
                 if count:
                     runs -= count < _SHORT_RUN
                     self.events += count
@@ -109,27 +109,30 @@ class StreamSanitizer:
             if chunk.startswith(b"event: ", start) and end > start + 7:
                 name, data_at = chunk[start + 7 : end], end + 1
                 end = chunk.find(b"\n", data_at)
-            is_framed = (
+            if not (
                 end > data_at + 6
                 and chunk.startswith(b"data: ", data_at)
                 and chunk.startswith(b"\n", end + 1)
-            )
-            if is_framed and going_on and plain(chunk[data_at + 6 : end], name):
-                self.content_seen = True
-                self.events += 1
-                start = end + 2
-                continue
-            out.append(self._noted(chunk[copied:start]))
-            if is_framed:
-                out.append(self._judged([Event(chunk[data_at + 6 : end], name)]))
-                copied = start = end + 2
-            else:
+            ):
+                out.append(self._noted(chunk[copied:start]))
                 copied = end_of_block(chunk, start)
                 out.append(self._feed(chunk[start:copied]))
                 start = copied
-            going_on = not self.ended
-        if not self.closed:
-            out.append(self._noted(chunk[copied:start]))
+                continue
+            event = Event(chunk[data_at + 6 : end], name)
+            verdict = read(event)
+            if verdict is Mark.CONTENT:
+                self.content_seen = True
+                self.events += 1
+            elif type(verdict) is Mark and verdict is not Mark.DROP:
+                self._note(verdict)
+            else:
+                out.append(self._noted(chunk[copied:start]))
+                out.append(self._answer(event, verdict))
+                copied = end + 2
+            start = end + 2
+        out.append(self._noted(chunk[copied:start]))
+        self._settle()
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _noted(self, written: bytes) -> bytes:
@@ -149,11 +152,19 @@ class StreamSanitizer:
 
     def _judged(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
-        self._write(events, out)
-        written = b"".join(out)
+        for event in events:
+            if self.closed:
+                break
+            if event is not KEEP_ALIVE:
+                out.append(self._answer(event, self._stream.read(event)))
+            elif not self.ended:
+                out.append(self._noted(ENCODED_KEEP_ALIVE))
+        self._settle()
+        return b"".join(out)
+
+    def _settle(self) -> None:
         self.finished = self._stream.complete(cleanly=False)
         self._is_usual = self._decoder.between_events and not (self.ended or self.closed)
-        return self._noted(written) if self.reply is None else written
 
     def close(self) -> bytes:
         """Return what the client gets when the upstream ended the stream cleanly."""
@@ -198,40 +209,28 @@ class StreamSanitizer:
         self.reply = self._ledger.answer(error)
         return self._stream.closing(self.reply)
 
-    def _write(self, events: list[Event], out: list[bytes]) -> None:
-        read = self._stream.read
-        for event in events:
-            if event is KEEP_ALIVE:
-                if not self.ended:
-                    out.append(ENCODED_KEEP_ALIVE)
-                continue
-            verdict = read(event)
-            if verdict is Mark.CONTENT:
-                self.content_seen = True
-                self.events += 1
-                out.append(encode(event.data or b"", event.name))
-                continue
-            if isinstance(verdict, UpstreamError):
-                self._noted(b"".join(out))
-                out.append(self._fail(verdict))
-                return
-            if verdict is Mark.DROP:
-                self.dropped += 1
-                self._note_stray(event)
-                continue
-            if isinstance(verdict, Rewritten):
-                data, name, mark = verdict
-            else:
-                data, name, mark = event.data or b"", event.name, verdict
-            self.events += 1
-            out.append(encode(data, name))
-            if mark is not Mark.PRELUDE:
-                self.content_seen = True
-            if mark in (Mark.END, Mark.CLOSE):
-                self.ended = True
-                if mark is Mark.CLOSE:
-                    self.closed = True
-                    return
+    def _answer(self, event: Event, verdict: Verdict) -> bytes:
+        """Return what the client gets for an event that was judged."""
+        if isinstance(verdict, UpstreamError):
+            return self._fail(verdict)
+        data, name = event.data or b"", event.name
+        if isinstance(verdict, Rewritten):
+            data, name, verdict = verdict
+        if verdict is Mark.DROP:
+            self.dropped += 1
+            self._note_stray(event)
+            return b""
+        self._note(verdict)
+        return self._noted(encode(data, name))
+
+    def _note(self, mark: Mark) -> None:
+        """Note an event that passes."""
+        self.events += 1
+        if mark is not Mark.PRELUDE:
+            self.content_seen = True
+        if mark is Mark.END or mark is Mark.CLOSE:
+            self.ended = True
+            self.closed = mark is Mark.CLOSE
 
     def _note_stray(self, event: Event) -> None:
         if event.stray and not self.ended:

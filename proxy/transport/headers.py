@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING, Final, Literal
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -127,11 +128,14 @@ _RATE_LIMIT_VALUE: Final = re.compile(
 )
 
 
-def named_by_connection(values: Sequence[str]) -> frozenset[str]:
+# Clients and upstreams send the same few dozen names each time, so which of them pass is looked
+# up by all of them at once; what is longer than any of theirs is decided anew, and not kept.
+_MOST_NAMES: Final = 2048
+
+
+def named_by_connection(value: str) -> frozenset[str]:
     """Return the headers that a Connection header names as its own."""
-    if not values:
-        return frozenset()
-    return frozenset(name.strip().lower() for value in values for name in value.split(","))
+    return frozenset(name.strip().lower() for name in value.split(","))
 
 
 def to_upstream(
@@ -140,23 +144,35 @@ def to_upstream(
     """Return the headers of the upstream's request, but for Host.
 
     added: the proxy's own, which replace the client's of the same name; where they hold
-    credentials, every credential of the client's is left out.
+        credentials, every credential of the client's is left out.
     """
     headers = request.headers
-    own = named_by_connection(headers.getall("connection", ()))
-    replaced = {name.lower() for name in added}
-    if replaced & _CREDENTIALS:
-        replaced |= _CREDENTIALS
-    left_out = _NOT_UPSTREAM | own | replaced if own or replaced else _NOT_UPSTREAM
-    out = CIMultiDict([(n, value) for n, value in headers.items() if n.lower() not in left_out])
+    names, connection = "\n".join(headers), ",".join(headers.getall("connection", ()))
+    passing = (
+        _pass_to_upstream if len(names) + len(connection) <= _MOST_NAMES else _decide_for_upstream
+    )(names, connection, tuple(added))
+    out = CIMultiDict(compress(headers.items(), passing))
     out["Accept-Encoding"] = "identity"
     if forwarded == "add" and request.remote:
         out["X-Forwarded-For"] = request.remote
         out["X-Forwarded-Proto"] = request.scheme
         if host := headers.get("host"):
             out["X-Forwarded-Host"] = host
-    out.update(added)
+    if added:
+        out.update(added)
     return out
+
+
+def _decide_for_upstream(names: str, connection: str, added: tuple[str, ...]) -> tuple[bool, ...]:
+    """Return which of the client's headers pass. names: theirs, a line each."""
+    replaced = {name.lower() for name in added}
+    if replaced & _CREDENTIALS:
+        replaced |= _CREDENTIALS
+    left_out = _NOT_UPSTREAM | named_by_connection(connection) | replaced
+    return tuple(name not in left_out for name in names.lower().split("\n"))
+
+
+_pass_to_upstream: Final = lru_cache(maxsize=256)(_decide_for_upstream)
 
 
 def credentials_of(added: Mapping[str, str]) -> Credentials:
@@ -171,14 +187,11 @@ def to_client(
 
     decoded: the body's content encoding was taken off.
     """
-    own = named_by_connection(headers.getall("connection", ()))
-    passing = [
-        (name, value)
-        for name, value in headers.items()
-        if _passes_to_client(lower := name.lower())
-        and lower not in own
-        and not (decoded and lower == "content-encoding")
-    ]
+    names, connection = "\n".join(headers), ",".join(headers.getall("connection", ()))
+    selected = (
+        _pass_to_client if len(names) + len(connection) <= _MOST_NAMES else _decide_for_client
+    )(names, connection, decoded)
+    passing = list(compress(headers.items(), selected))
     # Nearly always nothing is wrong with any of them.
     values = " ".join([value for _, value in passing])
     if upstream_host in values.lower() or not _is_clean(values):
@@ -192,13 +205,22 @@ def to_client(
     return out
 
 
-@lru_cache(maxsize=1024)  # an upstream sends the same few dozen names in every answer
-def _passes_to_client(name: str) -> bool:
-    return not (
-        name in _NOT_CLIENT
-        or name.startswith(_NOT_CLIENT_PREFIXES)
-        or _NOT_CLIENT_WORDS.search(name)
+def _decide_for_client(names: str, connection: str, decoded: bool) -> tuple[bool, ...]:  # noqa: FBT001 - a cache's key
+    """Return which of the upstream's headers pass. names: theirs, a line each."""
+    left_out = _NOT_CLIENT | named_by_connection(connection)
+    if decoded:
+        left_out |= {"content-encoding"}
+    return tuple(
+        not (
+            name in left_out
+            or name.startswith(_NOT_CLIENT_PREFIXES)
+            or _NOT_CLIENT_WORDS.search(name)
+        )
+        for name in names.lower().split("\n")
     )
+
+
+_pass_to_client: Final = lru_cache(maxsize=256)(_decide_for_client)
 
 
 def of_error(

@@ -16,7 +16,7 @@ from typing import Final
 
 from orjson import JSONDecodeError, loads
 
-from proxy.core.jsontext import write_json
+from proxy.core.jsontext import has_no_error, write_json
 
 # A provider whose events are never alike (a new id or time in each) is asked so many times.
 _LESSONS: Final = 8
@@ -32,13 +32,16 @@ _MEET: Final = 4
 
 
 class Alike:
-    """What the events of one stream have in common, once it is learned."""
+    """What the events of one stream have in common, once it is learned.
 
-    __slots__ = ("_begin", "_end", "_head", "_lessons", "_meeting", "_tail")
+    lessons: how many events will still be learned from.
+    """
+
+    __slots__ = ("_begin", "_between", "_end", "_head", "_meeting", "_tail", "lessons")
 
     def __init__(self) -> None:
-        self._head = self._tail = self._meeting = self._begin = self._end = b""
-        self._lessons = _LESSONS
+        self._head = self._tail = self._meeting = self._begin = self._end = self._between = b""
+        self.lessons = _LESSONS
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return where a run of such events, framed, ends in `chunk`, and how many they are."""
@@ -52,17 +55,22 @@ class Alike:
         meets_at = last.find(b"\n", len(self._begin)) + 2 - _MEET
         if last.startswith(self._tail[-_MEET:], meets_at):
             pieces.append(last[:meets_at])
-        begin, end = self._begin, self._end
-        shortest, text_end = len(begin) + len(end), -len(end)
-        texts = []
-        for piece in pieces:
-            if not piece.startswith(begin) or not piece.endswith(end) or len(piece) < shortest:
-                break
-            texts.append(piece[len(begin) : text_end])
+        text = slice(len(self._begin), -len(self._end))
+        texts = [piece[text] for piece in pieces]
+        # Written again from the texts alone, such events are the same bytes; where they are not,
+        # one of the pieces is none.
+        written = b"%b%b%b" % (self._begin, self._between.join(texts), self._end)
+        if written != self._meeting.join(pieces):
+            texts = [piece[text] for piece in takewhile(self._is_alike, pieces)]
         if not _are_strings(texts):
             texts = list(takewhile(lambda text: _are_strings([text]), texts))
         around = len(self._head) + len(self._tail)
         return start + around * len(texts) + sum(map(len, texts)), len(texts)
+
+    def _is_alike(self, piece: bytes) -> bool:
+        begin, end = self._begin, self._end
+        is_long = len(piece) >= len(begin) + len(end)
+        return is_long and piece.startswith(begin) and piece.endswith(end)
 
     def learn(self, data: bytes, name: str, text: object, event: bytes = b"") -> None:
         """Keep what stands around `text` in an event that was judged, if that can be told.
@@ -70,9 +78,11 @@ class Alike:
         data: one line, found ordinary whatever the string is that stands under `name` in it.
         event: the event's own name.
         """
-        if not self._lessons or not isinstance(text, str) or len(data) > _LARGEST:
+        if not self.lessons or not isinstance(text, str) or len(data) > _LARGEST:
             return
-        self._lessons -= 1
+        self.lessons -= 1
+        if not has_no_error(data):
+            return
         # The name's closing quote has no backslash before it, so that it cannot stand inside
         # another string: what follows is the value itself.
         key = write_json(name) + b":"
@@ -83,6 +93,7 @@ class Alike:
             self._tail = b'"' + after + b"\n\n"
             self._meeting = self._tail[-_MEET:] + self._head[:_MEET]
             self._begin, self._end = self._head[_MEET:], self._tail[:-_MEET]
+            self._between = self._tail + self._head
 
 
 def _are_strings(texts: list[bytes]) -> bool:

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from orjson import loads
-
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
-from proxy.core.jsontext import has_no_error, parse_json, write_json
+from proxy.core.jsontext import parse_json, write_json
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.names import CHAT, COMPLETIONS
@@ -40,7 +38,7 @@ from proxy.core.surfaces.surface import (
 
 DONE: Final = b"[DONE]"
 _SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
-_CHUNKS: Final = frozenset({"chat.completion.chunk", "text_completion"})
+_CHUNKS: Final = ("chat.completion.chunk", "text_completion")
 
 
 class ChatStream:
@@ -62,10 +60,14 @@ class ChatStream:
         value = None if data == DONE else parse_json(data)
         if type(value) is not dict:
             return self._read_text(event, data, value)
+        choices = value.get("choices")
+        if type(choices) is list and len(choices) == 1 and not name:
+            mark = self._read_usual(value, choices[0], data)
+            if mark is not None:
+                return mark
         reader = self._ledger.reader
         if has_error_mark(value, reader) or name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
-        choices = value.get("choices")
         if type(choices) is list:
             for choice in choices:
                 verdict = self._read_choice(choice, event, value)
@@ -81,29 +83,25 @@ class ChatStream:
         mark = Mark.CONTENT if self._content_seen else Mark.PRELUDE
         return Rewritten(data, b"", mark) if name else mark  # the APIs name no events
 
-    def plain(self, data: bytes, name: bytes) -> bool:
-        """The usual chunk: one choice, known already, that goes on."""
-        if not data.startswith(b"{"):
-            return False  # the end mark: an exception costs as much as three events
-        try:
-            value = loads(data)
-            (choice,) = value["choices"]
-            usual = (
-                not name
-                and self._content_seen
-                and has_no_error(data)
-                and value["object"] in _CHUNKS
-                and self._marks.isdisjoint(value)
-                and not choice.get("finish_reason")
-                and "error" not in choice
-                and type(choice["index"]) is int
-                and choice["index"] in self._begun
-            )
-            if usual:
-                self.alike.learn(data, *_said(choice))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
-        return usual
+    def _read_usual(self, value: dict[str, Any], choice: Any, data: bytes) -> Mark | None:
+        """The usual chunk, in fewer steps: one choice, which goes on."""
+        if not (
+            type(choice) is dict
+            and self._marks.isdisjoint(value)
+            and value.get("object") in _CHUNKS
+            and not choice.get("finish_reason")
+            and "error" not in choice
+            and type(choice.get("index")) is int
+        ):
+            return None
+        self._begun.add(choice["index"])
+        if not self._content_seen:
+            if not _has_content(choice):
+                return Mark.PRELUDE
+            self._content_seen = True
+        if self.alike.lessons:
+            self.alike.learn(data, *_said(choice))
+        return Mark.CONTENT
 
     def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:
         text = data.strip()

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from orjson import loads
-
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
-from proxy.core.jsontext import has_no_error, parse_json, write_json
+from proxy.core.jsontext import parse_json, write_json
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.names import MESSAGES
@@ -42,6 +40,7 @@ _MARKS: Final = {
 # so far each is a message's or a content block's, and a client must do without any other.
 _KINDS: Final = ("message_", "content_block_")
 _DELTA: Final = "content_block_delta"
+_DELTA_NAME: Final = _DELTA.encode()
 
 # The API's own error types, by status; anything else is an api_error.
 _TYPES: Final = {
@@ -77,6 +76,11 @@ class MessagesStream:
         if type(value) is not dict:
             return not_ordinary(event, value, reader) if data.strip() else Mark.DROP
         kind = value.get("type")
+        if kind == _DELTA and name in (b"", _DELTA_NAME) and self._marks.isdisjoint(value):
+            delta = value.get("delta")  # the usual event
+            if self.alike.lessons and type(delta) is dict:
+                self.alike.learn(data, "text", delta.get("text"), name)
+            return Mark.CONTENT
         if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
         if type(kind) is not str or has_error_mark(value, reader) or tells_of_error(value):
@@ -88,22 +92,6 @@ class MessagesStream:
         if name and name.decode("utf-8", "replace") != kind:
             return Rewritten(data, b"", mark)
         return mark
-
-    def plain(self, data: bytes, name: bytes) -> bool:
-        """The usual event: a delta of a content block."""
-        try:
-            value = loads(data)
-            usual = bool(
-                value["type"] == _DELTA
-                and (not name or name == _DELTA.encode())
-                and self._marks.isdisjoint(value)
-                and has_no_error(data)
-            )
-            if usual:
-                self.alike.learn(data, "text", value["delta"].get("text"), name)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
-        return usual
 
     def complete(self, *, cleanly: bool) -> bool:
         """A message has ended when `message_stop` said so."""

@@ -81,11 +81,6 @@ class OtherStream:
             data = write_json(value)
         return Rewritten(data, name if _may_pass(name, value) else b"", Mark.CONTENT)
 
-    def plain(self, data: bytes, name: bytes) -> bool:
-        """Nothing is certain of what is not known."""
-        del data, name
-        return False
-
     def complete(self, *, cleanly: bool) -> bool:
         """Where no last event is known, any event before a clean end may be it."""
         return self._ended or (cleanly and self._last != _DONE_WORD and not self._must_come())

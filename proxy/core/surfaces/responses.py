@@ -14,12 +14,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from orjson import loads
-
 from proxy.core.errors import Origin, Reply, UpstreamError
 from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
-from proxy.core.jsontext import has_no_error, parse_json, write_json
+from proxy.core.jsontext import parse_json, write_json
 from proxy.core.spec import RESPONSE_EVENTS
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.alike import Alike
@@ -48,7 +46,7 @@ _END: Final = frozenset(
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
 
 # What holds neither a response nor an item, and so nothing that could be an error.
-_PLAIN_NAMES: Final = {
+_USUAL_NAMES: Final = {
     kind: kind.encode()
     for kind in RESPONSE_EVENTS
     if kind not in {"error", "response.failed", *_MARKS} and "output_item" not in kind
@@ -106,7 +104,17 @@ class ResponsesStream:
             return self._after_end(data)
         if type(value) is not dict:
             return self._read_text(event, data, value)
-        kind = value.get("type")
+        kind, sequence = value.get("type"), value.get("sequence_number")
+        if (
+            type(kind) is str
+            and type(sequence) is int
+            and kind in _USUAL_NAMES
+            and (not name or name == _USUAL_NAMES[kind])
+            and self._marks.isdisjoint(value)
+        ):
+            self._written = True
+            self._sequence = sequence
+            return Mark.CONTENT
         if type(kind) is not str or is_error(value.get("error")) or not _is_ordinary(kind, value):
             return not_ordinary(event, value, self._ledger.reader)
         if kind == "response.failed":
@@ -120,7 +128,6 @@ class ResponsesStream:
                 return verdict
             rewritten = verdict
         self._written = True
-        sequence = value.get("sequence_number")
         self._sequence = sequence if type(sequence) is int else self._sequence + 1
         mark = _MARKS.get(kind, Mark.CONTENT)
         if mark is Mark.END:
@@ -129,26 +136,6 @@ class ResponsesStream:
             safe_name = kind.encode() if name and kind in RESPONSE_EVENTS else b""
             return Rewritten(data if rewritten is None else rewritten, safe_name, mark)
         return mark
-
-    def plain(self, data: bytes, name: bytes) -> bool:
-        """The usual event: a known type that holds neither a response nor an item."""
-        try:
-            value = loads(data)
-            kind = value["type"]
-            sequence = value["sequence_number"]
-            known = _PLAIN_NAMES[kind]
-            ordinary = (
-                (not name or name == known)
-                and type(sequence) is int
-                and self._marks.isdisjoint(value)
-                and has_no_error(data)
-            )
-        except (ValueError, KeyError, TypeError):
-            return False
-        if ordinary:
-            self._written = True
-            self._sequence = sequence
-        return ordinary
 
     def _read_embedded(
         self, value: dict[str, Any], data: bytes, event: Event

@@ -51,13 +51,6 @@ class SurfaceStream(Protocol):
     def read(self, event: Event) -> Verdict:
         """Judge one event; a Mark means that it may be written as it is."""
 
-    def plain(self, data: bytes, name: bytes) -> bool:
-        """Tell whether an event is certainly ordinary content, and note it if so.
-
-        The quick way for the many events that are: True only where `read` would return
-        `Mark.CONTENT`, with the same effect; False says nothing and has none.
-        """
-
     def complete(self, *, cleanly: bool) -> bool:
         """Tell whether the upstream may end the stream here.
 
