@@ -12,6 +12,7 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 
+from proxy.transport.body import all_of
 from proxy.transport.faults import READING, UpstreamFailureError, translate
 from proxy.transport.wire import Arrivals, wire_of
 
@@ -71,6 +72,11 @@ class Answer:
             return await self._body.readany()
         except Exception as error:
             raise translate(error, READING) from error
+
+    def at_once(self, most: int) -> bytes | None:
+        """Return the whole body, where it is here already and no more than so many bytes."""
+        self._wire.read_on()
+        return all_of(self._body, most)
 
     @property
     def is_read(self) -> bool:

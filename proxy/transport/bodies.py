@@ -17,7 +17,7 @@ from proxy.core.jsontext import parse_json
 from proxy.core.lines import LinesSanitizer
 from proxy.transport import headers
 from proxy.transport.answer import Answer
-from proxy.transport.encoding import Decompressor, EncodingError, decompressor
+from proxy.transport.encoding import Decompressor, EncodingError, Identity, decompressor
 from proxy.transport.exchange import Exchange
 from proxy.transport.faults import UpstreamFailureError
 from proxy.transport.limits import Limits
@@ -114,7 +114,9 @@ async def relay_json(
 
     begun: what was already read, decoded.
     """
-    body = await _whole(answer, decoder, begun, limits)
+    body = None if begun or not isinstance(decoder, Identity) else answer.at_once(limits.body)
+    if body is None:
+        body = await _whole(answer, decoder, begun, limits)
     whole_after = exchange.record.elapsed()
     value = parse_json(body)
     reader = exchange.ledger.reader

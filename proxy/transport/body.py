@@ -22,6 +22,13 @@ def _model_in(piece: bytes) -> str:
     return found[1].decode("ascii") if found else ""
 
 
+def all_of(content: StreamReader, most: int) -> bytes | None:
+    """Return the whole of a body, where all of it is here and no more than so many bytes."""
+    if not content.is_eof() or content.exception() is not None or content.total_bytes > most:
+        return None
+    return content.read_nowait()
+
+
 class RequestBody:
     """Yields the pieces of a request's body.
 
@@ -40,12 +47,9 @@ class RequestBody:
 
     def at_once(self) -> bytes | None:
         """Return the whole body where it is here already, as most are; else None."""
-        content = self._content
-        whole = content.is_eof() and content.exception() is None
-        if not whole or content.total_bytes > self._size:
-            return None
-        body = content.read_nowait()
-        self.model = _model_in(body)
+        body = all_of(self._content, self._size)
+        if body is not None:
+            self.model = _model_in(body)
         return body
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -114,14 +114,17 @@ class _Zstd:
                 return
 
 
+_IDENTITY: Final = Identity()
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
 def decompressor(encoding: str) -> Decompressor:
     """Return what takes `encoding` (the header's value) off. Raises EncodingError."""
+    if not encoding:
+        return _IDENTITY
     match encoding.strip().lower():
         case "" | "identity":
-            return Identity()
+            return _IDENTITY
         case "gzip" | "x-gzip":
             return _Zlib(_GZIP_WINDOW)
         case "deflate":

@@ -56,8 +56,15 @@ class WholeResponse(_Response):
         """Write it."""
         self.headers[hdrs.CONTENT_LENGTH] = str(len(self._whole))
         head = self._write_head(request)
-        writer = request.writer
-        await writer.write_eof(head if request.method == "HEAD" else head + self._whole)
+        whole = head if request.method == "HEAD" else head + self._whole
+        transport, writer = request.transport, request.writer
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        # aiohttp asks its writer whether an answer has begun.
+        writer.output_size += len(whole)
+        transport.write(whole)
+        if request.protocol.writing_paused:
+            await writer.drain()
         return writer
 
 
@@ -87,7 +94,6 @@ class StreamedResponse(_Response):
     def open(self) -> None:
         """Push the head."""
         self.is_open = True
-        # aiohttp asks its writer whether an answer has begun.
         self._writer.output_size += len(self._head)
         self._pieces.append(self._head)
 

@@ -14,6 +14,7 @@ from typing import Final, Self
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.http import StreamWriter
+from aiohttp.http_writer import _serialize_headers
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -118,23 +119,16 @@ class Upstream:
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
         )
-        headers.setdefault(hdrs.HOST, self._host)
         whole = b"" if body is None else body.at_once()
-        if body is None and method in _WITH_BODY:
-            headers.setdefault(hdrs.CONTENT_LENGTH, "0")
-        elif body is not None and hdrs.CONTENT_LENGTH not in headers:
-            headers[hdrs.TRANSFER_ENCODING] = "chunked"
-        writer = StreamWriter(wire, self.loop)
+        head = self._head(method, target, headers, body, whole)
         sending: asyncio.Task[None] | None = None
         wire.give(self._limits.response)
         try:
-            if hdrs.TRANSFER_ENCODING in headers:
-                writer.enable_chunking()
-            await writer.write_headers(f"{method} {self._prefix}{target} HTTP/1.1", headers)
-            if body is None or (whole is not None and len(whole) <= _AT_ONCE):
-                await writer.write_eof(whole or b"")
+            if whole is not None and len(whole) <= _AT_ONCE:
+                wire.send(head + whole)
             else:
-                sending = self.loop.create_task(self._send(writer, wire, body, whole))
+                wire.send(head)
+                sending = self.loop.create_task(self._send(wire, headers, body, whole))
             asked_at = monotonic()
             message, payload = await wire.read()
             while 100 <= message.code < 200 and message.code != 101:
@@ -159,12 +153,39 @@ class Upstream:
             raise UpstreamFailureError(Failure.PROTOCOL, "101, which nobody asked for")
         return answer
 
+    def _head(
+        self,
+        method: str,
+        target: str,
+        headers: CIMultiDict[str],
+        body: RequestBody | None,
+        whole: bytes | None,
+    ) -> bytes:
+        """Write a request's head; `headers` then say how its body is framed."""
+        headers.setdefault(hdrs.HOST, self._host)
+        if hdrs.CONTENT_LENGTH not in headers:
+            if body is None:
+                if method in _WITH_BODY:
+                    headers[hdrs.CONTENT_LENGTH] = "0"
+            elif whole is not None:
+                headers[hdrs.CONTENT_LENGTH] = str(len(whole))
+            else:
+                headers[hdrs.TRANSFER_ENCODING] = "chunked"
+        return bytes(_serialize_headers(f"{method} {self._prefix}{target} HTTP/1.1", headers))
+
     async def _send(
-        self, writer: StreamWriter, wire: Wire, body: RequestBody, whole: bytes | None
+        self,
+        wire: Wire,
+        headers: CIMultiDict[str],
+        body: RequestBody | None,
+        whole: bytes | None,
     ) -> None:
         """Send a request's body as it comes; the wait for the answer begins at its end."""
+        assert body is not None  # noqa: S101 - no body is whole
+        writer = StreamWriter(wire, self.loop)
+        if hdrs.TRANSFER_ENCODING in headers:
+            writer.enable_chunking()
         try:
-            writer.send_headers()
             if whole is not None:
                 await writer.write(whole)
             else:

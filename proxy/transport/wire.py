@@ -62,6 +62,12 @@ class Wire(ResponseHandler):
         """Tell whether it has a deadline."""
         return self._deadline is not None
 
+    def send(self, data: bytes) -> None:
+        """Write without waiting. Raises ClientConnectionResetError where it is closed."""
+        if self.transport is None or self.transport.is_closing():
+            raise aiohttp.ClientConnectionResetError
+        self.transport.write(data)
+
     def expect(self, body: StreamReader) -> None:
         """Note the body that is read from now on; what breaks the connection breaks it too."""
         self._body = body
@@ -78,12 +84,15 @@ class Wire(ResponseHandler):
             self._keep(data)
             return
         if self._awaits_head:
-            # The parser makes the body with the head, and fills it from the same piece.
+            # The parser makes the body with the head, and fills it from the same piece: chunk by
+            # chunk, which is slow where nobody has said yet how it will be read.
             end = data.find(b"\r\n\r\n")
             if end >= 0:
-                self._awaits_head, self._is_held = False, True
-                self._keep(data[end + 4 :])
-                data = data[: end + 4]
+                self._awaits_head = False
+                if data.find(b"hunked", 0, end) >= 0:
+                    self._is_held = True
+                    self._keep(data[end + 4 :])
+                    data = data[: end + 4]
         super().data_received(data)
         if self._awaits_head and self._buffer:
             self._awaits_head = False  # its end came in two pieces
