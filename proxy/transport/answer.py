@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-import aiohttp
 from aiohttp import hdrs
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
@@ -14,7 +13,7 @@ from multidict import CIMultiDictProxy
 
 from proxy.transport.body import all_of
 from proxy.transport.faults import READING, UpstreamFailureError, translate
-from proxy.transport.wire import Arrivals, wire_of
+from proxy.transport.wire import Arrivals, Wire, Wires
 
 # Seconds and bytes for what may follow the last event: the last chunk, an end mark.
 _FRAMING: Final = 1.0
@@ -33,15 +32,16 @@ class Answer:
 
     def __init__(
         self,
-        connection: aiohttp.connector.Connection,
+        wire: Wire,
+        wires: Wires,
         message: RawResponseMessage,
         body: StreamReader,
         sending: asyncio.Task[None] | None,
         idle: float,
         finishing: set[Answer],
     ) -> None:
-        self._connection = connection
-        self._wire = wire_of(connection)
+        self._wire = wire
+        self._wires = wires
         self._body = body
         self._sending = sending
         self._idle = idle
@@ -56,7 +56,7 @@ class Answer:
         self.content_type = (
             message.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
         )
-        self._wire.expect(body)
+        wire.expect(body)
 
     async def read(self) -> bytes:
         """Wait for more and return it; b"" at the end.
@@ -160,8 +160,7 @@ class Answer:
         if self._sending is not None and not self._sending.done():
             self._sending.cancel()
             self._wire.abort()  # to close it would wait for what it still has to send
-            self._connection.close()
         elif is_clean and self._body.is_eof():
-            self._connection.release()
+            self._wires.keep(self._wire)
         else:
-            self._connection.close()
+            self._wire.close()

@@ -11,7 +11,6 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
-import aiohttp
 from aiohttp import hdrs
 from aiohttp.http import StreamWriter
 from aiohttp.http_writer import _serialize_headers
@@ -30,7 +29,7 @@ from proxy.transport.faults import (
     words_of,
 )
 from proxy.transport.limits import Limits
-from proxy.transport.wire import Wire, Wires, wire_of
+from proxy.transport.wire import Wire, Wires
 
 # A request's body that fits into the socket's buffer: nobody need wait until it is taken.
 _AT_ONCE: Final = 32 * 1024
@@ -55,11 +54,8 @@ class Upstream:
         self._prefix = url.raw_path.rstrip("/")
         self._limits = limits
         self.loop = asyncio.get_running_loop()
-        self._wires = Wires(limits.upstream_unused)
+        self._wires = Wires(url.origin(), limits.connect, limits.upstream_unused)
         self._finishing: set[Answer] = set()
-        # What the connector is asked with: where to, and nothing of any request.
-        self._place = aiohttp.ClientRequest("GET", url.origin(), loop=self.loop)
-        self._times = aiohttp.ClientTimeout(connect=limits.connect)
         self.host = (url.host or "").lower()
         """The upstream's host, as it might show in what it says."""
 
@@ -78,12 +74,11 @@ class Upstream:
         """
         while True:
             began = monotonic()
-            connection = await self._connect()
-            wire = wire_of(connection)
+            wire = await self._connect()
             reused, wire.reused = wire.reused, True
             connected_after = None if reused else monotonic() - began
             try:
-                answer = await self._ask(connection, method, target, headers, body)
+                answer = await self._ask(wire, method, target, headers, body)
             except UpstreamFailureError as error:
                 again = reused and body is None and method in _IDEMPOTENT
                 if not again or error.failure is not Failure.RESET_BEFORE:
@@ -92,9 +87,9 @@ class Upstream:
                 answer.connected_after = connected_after
                 return answer
 
-    async def _connect(self) -> aiohttp.connector.Connection:
+    async def _connect(self) -> Wire:
         try:
-            return await self._wires.connect(self._place, [], self._times)
+            return await self._wires.take()
         except Exception as error:
             if self._secure and is_reset(error):
                 # Connected, but not yet open: it broke in the handshake.
@@ -103,13 +98,12 @@ class Upstream:
 
     async def _ask(
         self,
-        connection: aiohttp.connector.Connection,
+        wire: Wire,
         method: str,
         target: str,
         headers: CIMultiDict[str],
         body: RequestBody | None,
     ) -> Answer:
-        wire = wire_of(connection)
         wire.asked = True
         wire.await_head()
         wire.set_response_params(
@@ -138,7 +132,6 @@ class Upstream:
             if sending is not None:
                 sending.cancel()
             wire.abort()  # to close it would wait for what it still has to send
-            connection.close()
             if not isinstance(error, Exception):
                 raise
             if body is not None and body.failure is not None:
@@ -146,7 +139,9 @@ class Upstream:
             raise translate(error, ASKING) from error
         finally:
             wire.give(None)
-        answer = Answer(connection, message, payload, sending, self._limits.idle, self._finishing)
+        answer = Answer(
+            wire, self._wires, message, payload, sending, self._limits.idle, self._finishing
+        )
         answer.asked_at = asked_at
         if message.code == 101:
             answer.close()
@@ -212,4 +207,4 @@ class Upstream:
     ) -> None:
         for answer in tuple(self._finishing):
             answer.give_back()
-        await self._wires.close()
+        await self._wires.end()

@@ -10,6 +10,7 @@ Invariant: whoever is told, is told of everything: of bytes, of the end, of what
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import EmptyStreamReader, StreamReader
+from yarl import URL
 
 _DNS_TTL: Final = 30
 
@@ -30,6 +32,7 @@ class Wire(ResponseHandler):
     told: called after each arrival, while a stream is relayed from this connection.
     asked: a request is under way on it; without one, nothing may come.
     reused: it is not the first.
+    connection: aiohttp's own word for it, once it is made.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -38,6 +41,7 @@ class Wire(ResponseHandler):
         self.told: Callable[[], None] | None = None
         self.asked = False
         self.reused = False
+        self.connection: aiohttp.connector.Connection | None = None
         self._body: StreamReader | None = None
         self._awaits_head = False
         self._is_held = False  # what follows the head waits for someone to read it
@@ -142,6 +146,8 @@ class Wire(ResponseHandler):
         """End; where the body goes on until the connection's end, that is its end."""
         self.read_on()
         super().connection_lost(exc)
+        if self.connection is not None:
+            self.connection.close()  # or the connector would count it for ever
         if self.told is not None:
             self.told()
 
@@ -206,19 +212,66 @@ class Arrivals(StreamReader):
 
 
 class Wires(aiohttp.TCPConnector):
-    """The connections to the upstream.
+    """The connections to one place: makes them, and keeps those that nobody uses.
 
-    unused: seconds for which one that nobody uses is kept.
+    aiohttp's connector keeps connections to many places, each found by all that it was asked
+    with. There is one here, and the connection that was used last is the least likely to be old.
+
+    place: a request to it, of which only its scheme, host and port count.
+    unused: seconds for which a connection that nobody uses is kept.
     """
 
-    def __init__(self, unused: float) -> None:
-        super().__init__(limit=0, keepalive_timeout=unused, ttl_dns_cache=_DNS_TTL)
+    def __init__(self, place: URL, connect: float, unused: float) -> None:
+        super().__init__(limit=0, ttl_dns_cache=_DNS_TTL)
         # No parameter of aiohttp's names the protocol's class.
         self._factory = partial(Wire, loop=self._loop)  # type: ignore[assignment]
+        self._place = aiohttp.ClientRequest("GET", place, loop=self._loop)
+        self._times = aiohttp.ClientTimeout(connect=connect)
+        self._unused = unused
+        self._kept: deque[tuple[Wire, float]] = (
+            deque()
+        )  # with the time since when, the oldest first
+        self._look: asyncio.TimerHandle | None = None
 
+    async def take(self) -> Wire:
+        """Return a connection, made anew where none is kept. Raises what aiohttp raises."""
+        now = self._loop.time()
+        while self._kept:
+            wire, since = self._kept.pop()
+            if wire.is_connected() and now - since < self._unused:
+                return wire
+            wire.close()
+        connection = await self.connect(self._place, [], self._times)
+        protocol = connection.protocol
+        assert isinstance(protocol, Wire)  # noqa: S101 - what the factory makes
+        protocol.connection = connection
+        return protocol
 
-def wire_of(connection: aiohttp.connector.Connection) -> Wire:
-    """Return what a connection of these is made of."""
-    wire = connection.protocol
-    assert isinstance(wire, Wire)  # noqa: S101 - it is what the pool makes
-    return wire
+    def keep(self, wire: Wire) -> None:
+        """Keep a connection that is not used any more, or close it where it cannot be."""
+        if wire.should_close or self.closed:
+            wire.close()
+            return
+        self._kept.append((wire, self._loop.time()))
+        if self._look is None:
+            self._look = self._loop.call_later(self._unused, self._close_unused)
+
+    def _close_unused(self) -> None:
+        self._look = None
+        before = self._loop.time() - self._unused
+        while self._kept:
+            wire, since = self._kept[0]
+            if wire.is_connected() and since > before:
+                self._look = self._loop.call_later(since - before, self._close_unused)
+                break
+            self._kept.popleft()
+            wire.close()
+
+    async def end(self) -> None:
+        """Close all."""
+        if self._look is not None:
+            self._look.cancel()
+        while self._kept:
+            wire, _ = self._kept.pop()
+            wire.close()
+        await self.close()

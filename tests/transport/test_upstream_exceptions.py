@@ -54,7 +54,7 @@ ANSWERING = [
 
 @pytest.mark.parametrize(
     ("where", "error", "failure"),
-    [(Wires.connect, *one) for one in CONNECTING] + [(Wire.read, *one) for one in ANSWERING],
+    [(Wires.take, *one) for one in CONNECTING] + [(Wire.read, *one) for one in ANSWERING],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 async def test_an_exception_becomes_a_failure_and_its_words_stay_here(
@@ -67,7 +67,7 @@ async def test_an_exception_becomes_a_failure_and_its_words_stay_here(
         await asyncio.sleep(0)
         raise error
 
-    owner = Wires if where is Wires.connect else Wire
+    owner = Wires if where is Wires.take else Wire
     async with relaying(says_json({})) as (_, proxy):
         monkeypatch.setattr(owner, where.__name__, broken)
         got = await proxy.ask(target=CHAT, body=b"{}")
