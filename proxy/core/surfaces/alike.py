@@ -11,7 +11,8 @@ Invariant: `run` passes what judging each event by itself would pass, and nothin
 
 from __future__ import annotations
 
-from itertools import takewhile
+from bisect import bisect
+from itertools import accumulate, takewhile
 from typing import Final
 
 from orjson import JSONDecodeError, loads
@@ -37,10 +38,11 @@ class Alike:
     lessons: how many events will still be learned from.
     """
 
-    __slots__ = ("_begin", "_between", "_end", "_head", "_meeting", "_tail", "lessons")
+    __slots__ = ("_around", "_begin", "_between", "_end", "_head", "_meeting", "_tail", "lessons")
 
     def __init__(self) -> None:
         self._head = self._tail = self._meeting = self._begin = self._end = self._between = b""
+        self._around = 0
         self.lessons = _LESSONS
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
@@ -57,20 +59,19 @@ class Alike:
             pieces.append(last[:meets_at])
         text = slice(len(self._begin), -len(self._end))
         texts = [piece[text] for piece in pieces]
-        # Written again from the texts alone, such events are the same bytes; where they are not,
-        # one of the pieces is none.
-        written = b"%b%b%b" % (self._begin, self._between.join(texts), self._end)
-        if written != self._meeting.join(pieces):
-            texts = [piece[text] for piece in takewhile(self._is_alike, pieces)]
+        texts = texts[: self._count(texts, whole)]
         if not _are_strings(texts):
             texts = list(takewhile(lambda text: _are_strings([text]), texts))
-        around = len(self._head) + len(self._tail)
-        return start + around * len(texts) + sum(map(len, texts)), len(texts)
+        return start + self._around * len(texts) + sum(map(len, texts)), len(texts)
 
-    def _is_alike(self, piece: bytes) -> bool:
-        begin, end = self._begin, self._end
-        is_long = len(piece) >= len(begin) + len(end)
-        return is_long and piece.startswith(begin) and piece.endswith(end)
+    def _count(self, texts: list[bytes], whole: bytes) -> int:
+        """Return for how many of the texts such events, written again, are the same bytes."""
+        written = b"%b%b%b" % (self._begin, self._between.join(texts), self._tail)
+        if whole.startswith(written):
+            return len(texts)
+        sizes = accumulate(map(len, texts))
+        ends = [size + self._around * n - _MEET for n, size in enumerate(sizes, 1)]
+        return bisect(ends, 0, key=lambda end: not whole.startswith(written[:end]))
 
     def learn(self, data: bytes, name: str, text: object, event: bytes = b"") -> None:
         """Keep what stands around `text` in an event that was judged, if that can be told.
@@ -94,6 +95,7 @@ class Alike:
             self._meeting = self._tail[-_MEET:] + self._head[:_MEET]
             self._begin, self._end = self._head[_MEET:], self._tail[:-_MEET]
             self._between = self._tail + self._head
+            self._around = len(self._between)
 
 
 def _are_strings(texts: list[bytes]) -> bool:
