@@ -190,6 +190,10 @@ class Arrivals(StreamReader):
         self._buffer.append(data)
         return False
 
+    def feed_eof(self) -> None:
+        """Note the end: nobody waits for it, and nothing was paused."""
+        self._eof = True
+
     def begin_http_chunk_receiving(self) -> None:
         """Note nothing: nobody asks where a chunk ended."""
 
