@@ -28,7 +28,7 @@ def has_no_error(data: bytes) -> bool:
 
     In a string's text the quotes are escaped, so this finds names and whole values only.
     """
-    if (_says_error(data) if len(data) >= _LARGE else b'"error"' in data):
+    if _says_error(data) if len(data) >= _LARGE else b'"error"' in data:
         return False
     # Letters of the word as `\u0065`: nobody escapes ASCII letters but to hide them.
     return b"\\" not in data or not (b"\\u006" in data or b"\\u007" in data)

@@ -75,8 +75,9 @@ class StreamSanitizer:
         """Return what the client gets for `chunk`."""
         start = 0
         if len(chunk) <= self._max_event:
-            if self._is_usual:
-                start, count = self._stream.alike.run(chunk, 0)
+            quick = self._stream.quick
+            if self._is_usual and quick.begin and chunk.startswith(quick.begin):
+                start, count = quick.run(chunk, 0)
                 self.events += count
                 if start == len(chunk):
                     return self._noted(chunk)
@@ -96,13 +97,14 @@ class StreamSanitizer:
         if not (self.closed or self._decoder.is_between(chunk)):
             copied = start = end_of_block(chunk, 0)
             out.append(self._feed(chunk[:start]))
-        read, run = self._stream.read, self._stream.alike.run
+        stream, read = self._stream, self._stream.read
         runs = _RUNS
         while start < len(chunk) and not self.closed:
-            if runs and not self.ended:
-                start, count = run(chunk, start)
+            begin = stream.quick.begin
+            if begin and runs and not self.ended and chunk.startswith(begin, start):
+                start, count = stream.quick.run(chunk, start)
+                runs -= count < _SHORT_RUN
                 if count:
-                    runs -= count < _SHORT_RUN
                     self.events += count
                     continue
             name, data_at, end = b"", start, chunk.find(b"\n", start)

@@ -25,6 +25,12 @@ def taught(text: str = "Hello", name: bytes = b"") -> Alike:
     return alike
 
 
+def run(alike: Alike, chunk: bytes, start: int) -> tuple[int, int]:
+    """Ask as the sanitizer asks."""
+    is_there = alike.begin and chunk.startswith(alike.begin, start)
+    return alike.run(chunk, start) if is_there else (start, 0)
+
+
 BEFORE, AFTER = write_json(chunk_of("|")).split(b"|")
 
 
@@ -35,25 +41,25 @@ def framed(*insides: bytes) -> bytes:
 @given(st.lists(st.text(), min_size=1), st.sampled_from([b"", b"delta"]))
 def test_other_texts_are_one_run(texts: list[str], name: bytes) -> None:
     chunk = b"".join(encode(write_json(chunk_of(text)), name) for text in texts)
-    assert taught(name=name).run(chunk, 0) == (len(chunk), len(texts))
+    assert run(taught(name=name), chunk, 0) == (len(chunk), len(texts))
 
 
 def test_a_run_begins_where_it_is_asked_for() -> None:
-    before, run = b"data: x\n\n", framed(b"a", b"b")
-    assert taught().run(before + run, len(before)) == (len(before) + len(run), 2)
-    assert taught().run(before + run, 0) == (0, 0)
+    before, two = b"data: x\n\n", framed(b"a", b"b")
+    assert run(taught(), before + two, len(before)) == (len(before) + len(two), 2)
+    assert run(taught(), before + two, 0) == (0, 0)
 
 
 def test_a_run_ends_before_what_is_not_whole() -> None:
-    run = framed(b"a", b"b")
+    two = framed(b"a", b"b")
     for size in range(1, len(framed(b"c"))):
-        assert taught().run(run + framed(b"c")[:size], 0) == (len(run), 2)
+        assert run(taught(), two + framed(b"c")[:size], 0) == (len(two), 2)
 
 
 @pytest.mark.parametrize("other", [b"data: [DONE]\n\n", b": ping\n\n", b"\n", b"data: {}\n\n"])
 def test_a_run_ends_before_another_event(other: bytes) -> None:
-    run = framed(b"a", b"b")
-    assert taught().run(run + other + framed(b"c"), 0) == (len(run), 2)
+    two = framed(b"a", b"b")
+    assert run(taught(), two + other + framed(b"c"), 0) == (len(two), 2)
 
 
 HOSTILE = [
@@ -92,7 +98,7 @@ HOSTILE = [
 @example([b'x","y', b"z\\"])
 def test_a_run_is_what_each_event_is_by_itself(insides: list[bytes]) -> None:
     chunk = framed(*insides)
-    end, count = taught().run(chunk, 0)
+    end, count = run(taught(), chunk, 0)
     *blocks, rest = chunk[:end].split(b"\n\n")
     assert (rest, len(blocks)) == (b"", count)
     for block in blocks:
@@ -101,8 +107,8 @@ def test_a_run_is_what_each_event_is_by_itself(insides: list[bytes]) -> None:
 
 
 def test_before_anything_was_learned_nothing_is_alike() -> None:
-    assert Alike().run(framed(b"a"), 0) == (0, 0)
-    assert Alike().run(b"", 0) == (0, 0)
+    assert run(Alike(), framed(b"a"), 0) == (0, 0)
+    assert run(Alike(), b"", 0) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -117,18 +123,18 @@ def test_before_anything_was_learned_nothing_is_alike() -> None:
 def test_a_text_that_cannot_be_found_with_certainty_teaches_nothing(data: bytes) -> None:
     alike = Alike()
     alike.learn(data, "content", "Hello")
-    assert alike.run(encode(data), 0) == (0, 0)
+    assert run(alike, encode(data), 0) == (0, 0)
 
 
 @pytest.mark.parametrize("text", [None, 1, ["Hello"], {}])
 def test_only_a_string_is_learned(text: object) -> None:
     alike = Alike()
     alike.learn(write_json({"content": text}), "content", text)
-    assert alike.run(encode(write_json({"content": text})), 0) == (0, 0)
+    assert run(alike, encode(write_json({"content": text})), 0) == (0, 0)
 
 
 def test_a_provider_whose_events_are_never_alike_is_not_asked_for_ever() -> None:
     alike = Alike()
     for number in range(100):
         alike.learn(b'{"id":%d,"content":"Hello"}' % number, "content", "Hello")
-    assert alike.run(encode(b'{"id":99,"content":"Hello"}'), 0) == (0, 0)
+    assert run(alike, encode(b'{"id":99,"content":"Hello"}'), 0) == (0, 0)

@@ -35,38 +35,50 @@ _MEET: Final = 4
 class Alike:
     """What the events of one stream have in common, once it is learned.
 
+    begin: what such an event begins with, framed; b"" until one was learned.
     lessons: how many events will still be learned from.
+    found: one like another was there.
     """
 
-    __slots__ = ("_around", "_begin", "_between", "_end", "_head", "_meeting", "_tail", "lessons")
+    __slots__ = (
+        "_around",
+        "_between",
+        "_end",
+        "_meeting",
+        "_rest",
+        "_tail",
+        "begin",
+        "found",
+        "lessons",
+    )
 
     def __init__(self) -> None:
-        self._head = self._tail = self._meeting = self._begin = self._end = self._between = b""
+        self.begin = self._tail = self._meeting = self._rest = self._end = self._between = b""
         self._around = 0
         self.lessons = _LESSONS
+        self.found = False
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
-        """Return where a run of such events, framed, ends in `chunk`, and how many they are."""
-        if not self._head or not chunk.startswith(self._head, start):
-            return start, 0
+        """Return where such events, of which the first begins at `start`, end, and their number."""
         # To the last line end: what has none may be half an image, and a search in it long.
         whole = chunk[start + _MEET : chunk.rfind(b"\n", start, start + _REACH) + 1]
         # Split by the few bytes where two events meet: to search for all that stands between
         # two texts takes five times as long.
         *pieces, last = whole.split(self._meeting)
-        meets_at = last.find(b"\n", len(self._begin)) + 2 - _MEET
+        meets_at = last.find(b"\n", len(self._rest)) + 2 - _MEET
         if last.startswith(self._tail[-_MEET:], meets_at):
             pieces.append(last[:meets_at])
-        text = slice(len(self._begin), -len(self._end))
+        text = slice(len(self._rest), -len(self._end))
         texts = [piece[text] for piece in pieces]
         texts = texts[: self._count(texts, whole)]
         if not _are_strings(texts):
             texts = list(takewhile(lambda text: _are_strings([text]), texts))
+        self.found = self.found or bool(texts)
         return start + self._around * len(texts) + sum(map(len, texts)), len(texts)
 
     def _count(self, texts: list[bytes], whole: bytes) -> int:
         """Return for how many of the texts such events, written again, are the same bytes."""
-        written = b"%b%b%b" % (self._begin, self._between.join(texts), self._tail)
+        written = b"%b%b%b" % (self._rest, self._between.join(texts), self._tail)
         if whole.startswith(written):
             return len(texts)
         sizes = accumulate(map(len, texts))
@@ -90,11 +102,11 @@ class Alike:
         before, found, after = data.partition(key + write_json(text))
         if found and len(after) > _MEET:
             named = b"event: %b\n" % event if event else b""
-            self._head = named + b"data: " + before + key + b'"'
+            self.begin = named + b"data: " + before + key + b'"'
             self._tail = b'"' + after + b"\n\n"
-            self._meeting = self._tail[-_MEET:] + self._head[:_MEET]
-            self._begin, self._end = self._head[_MEET:], self._tail[:-_MEET]
-            self._between = self._tail + self._head
+            self._meeting = self._tail[-_MEET:] + self.begin[:_MEET]
+            self._rest, self._end = self.begin[_MEET:], self._tail[:-_MEET]
+            self._between = self._tail + self.begin
             self._around = len(self._between)
 
 

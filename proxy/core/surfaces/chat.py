@@ -18,6 +18,7 @@ from proxy.core.incident import Ledger
 from proxy.core.jsontext import parse_json, write_json
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.alike import Alike
+from proxy.core.surfaces.burst import Burst
 from proxy.core.surfaces.names import CHAT, COMPLETIONS
 from proxy.core.surfaces.resource import read_resource
 from proxy.core.surfaces.surface import (
@@ -50,7 +51,8 @@ class ChatStream:
         self._finished: set[int] = set()  # those that have a finish_reason
         self._content_seen = False
         self._marks = ledger.reader.marks | {"type"}
-        self.alike = Alike()
+        self._alike = Alike()
+        self.quick: Alike | Burst = self._alike
 
     def read(self, event: Event) -> Verdict:
         """Judge one chunk."""
@@ -60,14 +62,16 @@ class ChatStream:
         value = None if data == DONE else parse_json(data)
         if type(value) is not dict:
             return self._read_text(event, data, value)
-        choices = value.get("choices")
-        if type(choices) is list and len(choices) == 1 and not name:
-            mark = self._read_usual(value, choices[0], data)
-            if mark is not None:
-                return mark
+        if self._note_usual(value, name):
+            if not self._content_seen:
+                return Mark.PRELUDE
+            if self._alike.lessons:
+                self._learn(data, value)
+            return Mark.CONTENT
         reader = self._ledger.reader
         if has_error_mark(value, reader) or name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
+        choices = value.get("choices")
         if type(choices) is list:
             for choice in choices:
                 verdict = self._read_choice(choice, event, value)
@@ -83,25 +87,31 @@ class ChatStream:
         mark = Mark.CONTENT if self._content_seen else Mark.PRELUDE
         return Rewritten(data, b"", mark) if name else mark  # the APIs name no events
 
-    def _read_usual(self, value: dict[str, Any], choice: Any, data: bytes) -> Mark | None:
+    def _note_usual(self, value: Any, name: bytes) -> bool:
         """The usual chunk, in fewer steps: one choice, which goes on."""
+        choices = value.get("choices") if type(value) is dict else None
         if not (
-            type(choice) is dict
+            type(choices) is list
+            and len(choices) == 1
+            and not name
             and self._marks.isdisjoint(value)
             and value.get("object") in _CHUNKS
+            and type(choice := choices[0]) is dict
             and not choice.get("finish_reason")
             and "error" not in choice
             and type(choice.get("index")) is int
         ):
-            return None
+            return False
         self._begun.add(choice["index"])
-        if not self._content_seen:
-            if not _has_content(choice):
-                return Mark.PRELUDE
-            self._content_seen = True
-        if self.alike.lessons:
-            self.alike.learn(data, *_said(choice))
-        return Mark.CONTENT
+        self._content_seen = self._content_seen or _has_content(choice)
+        return True
+
+    def _learn(self, data: bytes, value: dict[str, Any]) -> None:
+        alike = self._alike
+        alike.learn(data, *_said(value["choices"][0]))
+        if not (alike.lessons or alike.found):
+            self.quick = Burst(self._note_usual)  # each has an id, a time or padding of its own
+            self.quick.look_for(b"")
 
     def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:
         text = data.strip()

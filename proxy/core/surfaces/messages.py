@@ -61,7 +61,7 @@ class MessagesStream:
     """One stream of message events."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.alike = Alike()
+        self.quick = Alike()
         self._ledger = ledger
         self._ended = False
         self._marks = ledger.reader.marks | TELLING
@@ -78,8 +78,8 @@ class MessagesStream:
         kind = value.get("type")
         if kind == _DELTA and name in (b"", _DELTA_NAME) and self._marks.isdisjoint(value):
             delta = value.get("delta")  # the usual event
-            if self.alike.lessons and type(delta) is dict:
-                self.alike.learn(data, "text", delta.get("text"), name)
+            if self.quick.lessons and type(delta) is dict:
+                self.quick.learn(data, "text", delta.get("text"), name)
             return Mark.CONTENT
         if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)

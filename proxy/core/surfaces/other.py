@@ -46,7 +46,7 @@ class OtherStream:
     """One stream of any other API."""
 
     def __init__(self, ledger: Ledger, last: str | None) -> None:
-        self.alike = Alike()
+        self.quick = Alike()  # nothing is ever learned: what is not known is looked at
         self._ledger = ledger
         self._last = last
         self._ended = False
