@@ -21,6 +21,7 @@ from proxy.core.failures import Failure
 from proxy.core.incident import Ledger
 from proxy.core.jsontext import parse_json
 from proxy.core.sse import (
+    CR,
     ENCODED_KEEP_ALIVE,
     KEEP_ALIVE,
     Decoder,
@@ -81,7 +82,7 @@ class StreamSanitizer:
                 self.events += count
                 if start == len(chunk):
                     return self._noted(chunk)
-            if b"\r" not in chunk:
+            if CR not in chunk:
                 return self._feed_blocks(chunk, start)
         return self._noted(chunk[:start]) + self._feed(chunk[start:])
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from orjson import JSONDecodeError, loads
 
 from proxy.core.jsontext import has_no_error
+from proxy.core.sse import CR, LF
 
 # Bytes that are looked at at once: some hundred events, or a part of one image.
 _REACH: Final = 64 * 1024
@@ -42,11 +43,14 @@ class Burst:
         """Return where such events, of which the first begins at `start`, end, and their number."""
         end = chunk.rfind(b"\n\n", start, start + _REACH)
         whole = chunk[start + len(self.begin) : end]
-        if end < 0 or b"\r" in whole or not has_no_error(whole):
+        if end < 0 or CR in whole:
             return start, 0
-        size = count = 0
-        for piece in whole.split(self._between):
-            if b"\n" in piece:  # JSON may hold line ends between its words
+        pieces = whole.split(self._between)
+        is_clean = has_no_error(whole)  # one search instead of many
+        count = 0
+        for piece in pieces:
+            # JSON may hold line ends between its words.
+            if LF in piece or not (is_clean or has_no_error(piece)):
                 break
             try:
                 value = loads(piece)
@@ -54,6 +58,6 @@ class Burst:
                 break
             if not self._is_usual(value, self._name):
                 break
-            size += len(piece)
             count += 1
+        size = sum(map(len, pieces[:count]))
         return start + size + len(self._between) * count, count

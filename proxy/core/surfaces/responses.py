@@ -135,10 +135,10 @@ class ResponsesStream:
         if type(value) is not dict:
             return False
         kind, sequence = value.get("type"), value.get("sequence_number")
+        usual_name = _USUAL_NAMES.get(kind) if type(kind) is str else None
         if not (
-            type(kind) is str
-            and kind in _USUAL_NAMES
-            and (not name or name == _USUAL_NAMES[kind])
+            usual_name is not None
+            and (not name or name == usual_name)
             and type(sequence) is int
             and self._marks.isdisjoint(value)
         ):
