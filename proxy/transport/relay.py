@@ -209,14 +209,16 @@ class Relay:
         if request.can_read_body:
             limits = self._limits
             body = RequestBody(request.content, size=limits.request, idle=limits.request_idle)
-        answer = await self._upstream.open(request.method, target, sent, body)
         record = exchange.record
+        try:
+            answer = await self._upstream.open(request.method, target, sent, body)
+        finally:
+            if body is not None:
+                record.model = body.model
         record.status_in = answer.status
         record.headers_after = record.elapsed()
         record.connected_after = answer.connected_after
         record.asked_in = answer.asked_at - record.began - (answer.connected_after or 0.0)
-        if body is not None:
-            record.model = body.model
         record.upstream_request_id = answer.headers.get(headers.REFERENCE, "")
         return answer
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-from aiohttp import HttpVersion, HttpVersion10, http_exceptions, web
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, http_exceptions, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -50,7 +50,8 @@ class Request(web.BaseRequest):
     @property
     def version(self) -> HttpVersion:
         """The version to answer in: a request line without one is HTTP/0.9 to aiohttp."""
-        return max(self._version, HttpVersion10)
+        version = self._version
+        return version if version is HttpVersion11 else max(version, HttpVersion10)
 
     @property
     def has_version(self) -> bool:
@@ -60,7 +61,7 @@ class Request(web.BaseRequest):
     @property
     def keep_alive(self) -> bool:
         """Tell whether another request may follow on this connection."""
-        return super().keep_alive and not self._protocol.is_leaving
+        return not (self._message.should_close or self._protocol.is_leaving)
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers.pop("Server", None)

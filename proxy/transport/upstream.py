@@ -72,13 +72,14 @@ class Upstream:
 
         Raises UpstreamFailureError.
         """
+        whole = b"" if body is None else body.at_once()
         while True:
             began = monotonic()
             wire = await self._connect()
             reused, wire.reused = wire.reused, True
             connected_after = None if reused else monotonic() - began
             try:
-                answer = await self._ask(wire, method, target, headers, body)
+                answer = await self._ask(wire, method, target, headers, body, whole)
             except UpstreamFailureError as error:
                 again = reused and body is None and method in _IDEMPOTENT
                 if not again or error.failure is not Failure.RESET_BEFORE:
@@ -103,6 +104,7 @@ class Upstream:
         target: str,
         headers: CIMultiDict[str],
         body: RequestBody | None,
+        whole: bytes | None,
     ) -> Answer:
         wire.asked = True
         wire.await_head()
@@ -113,7 +115,6 @@ class Upstream:
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
         )
-        whole = b"" if body is None else body.at_once()
         head = self._head(method, target, headers, body, whole)
         sending: asyncio.Task[None] | None = None
         wire.give(self._limits.response)

@@ -15,6 +15,7 @@ from tests.proxies import CHAT, RESPONSES, relaying, request
 from tests.upstreams import (
     CANARY,
     CHAT_OBJECT,
+    Visit,
     answer,
     completed,
     created,
@@ -63,6 +64,16 @@ async def test_the_model_that_was_asked_for_is_told_and_nothing_else_of_the_requ
         line = await proxy.exchange()
     assert line.get("model") == model
     assert "secret" not in proxy.log
+
+
+async def test_the_model_is_told_also_where_the_upstream_says_nothing() -> None:
+    async def leaves(visit: Visit) -> None:
+        visit.close()
+
+    async with relaying(leaves) as (_, proxy):
+        await proxy.ask(target=CHAT, body=b'{"model":"gpt-5.2"}')
+        line = await proxy.exchange()
+    assert (line["failure"], line["model"]) == ("upstream_reset_before_response_started", "gpt-5.2")
 
 
 async def test_a_line_for_what_a_provider_said() -> None:
