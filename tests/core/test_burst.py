@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,13 +22,16 @@ def finder(name: bytes = b"") -> tuple[Burst, list[Any]]:
     """Return one to which objects with an "n" are usual, and what it has noted."""
     noted: list[Any] = []
 
-    def is_usual(value: Any, of: bytes) -> bool:
-        usual = isinstance(value, dict) and "n" in value and of == name
-        if usual:
+    def usual(values: Sequence[Any], of: bytes) -> int:
+        count = 0
+        for value in values:
+            if not (isinstance(value, dict) and "n" in value and of == name):
+                break
             noted.append(value)
-        return usual
+            count += 1
+        return count
 
-    burst = Burst(is_usual)
+    burst = Burst(usual)
     burst.look_for(name)
     return burst, noted
 

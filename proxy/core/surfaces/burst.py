@@ -7,7 +7,9 @@ Invariant: `run` passes what judging each event by itself would pass, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any, Final
 
 from orjson import JSONDecodeError, loads
@@ -22,14 +24,15 @@ _REACH: Final = 64 * 1024
 class Burst:
     """Finds the usual events of one name.
 
-    is_usual: judges an event by its parsed JSON and name, and notes it where it is usual.
+    usual: judges events by their parsed JSON and their name: returns how many are usual, from the
+        first on, and notes these.
     begin: what such an event begins with, framed; b"" while none is looked for.
     """
 
-    __slots__ = ("_between", "_is_usual", "_name", "begin")
+    __slots__ = ("_between", "_name", "_usual", "begin")
 
-    def __init__(self, is_usual: Callable[[Any, bytes], bool]) -> None:
-        self._is_usual = is_usual
+    def __init__(self, usual: Callable[[Sequence[Any], bytes], int]) -> None:
+        self._usual = usual
         self._name = self._between = self.begin = b""
 
     def look_for(self, name: bytes) -> None:
@@ -46,18 +49,17 @@ class Burst:
         if end < 0 or CR in whole:
             return start, 0
         pieces = whole.split(self._between)
-        is_clean = has_no_error(whole)  # one search instead of many
-        count = 0
-        for piece in pieces:
-            # JSON may hold line ends between its words.
-            if LF in piece or not (is_clean or has_no_error(piece)):
-                break
-            try:
-                value = loads(piece)
-            except JSONDecodeError:
-                break
-            if not self._is_usual(value, self._name):
-                break
-            count += 1
-        size = sum(map(len, pieces[:count]))
-        return start + size + len(self._between) * count, count
+        if not _is_plain(pieces[-1]):  # other events stand behind the burst
+            pieces.pop()
+        if not _is_plain(b"".join(pieces)):
+            pieces = list(takewhile(_is_plain, pieces))
+        values: list[Any] = []
+        with suppress(JSONDecodeError):
+            values.extend(map(loads, pieces))
+        count = self._usual(values, self._name)
+        return start + sum(map(len, pieces[:count])) + len(self._between) * count, count
+
+
+def _is_plain(piece: bytes) -> bool:
+    """Tell whether nothing is hidden: JSON may hold line ends between words, and names twice."""
+    return LF not in piece and has_no_error(piece)

@@ -10,6 +10,7 @@ nothing (vLLM, SGLang and LiteLLM send it right after an error), its absence nei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
@@ -62,7 +63,7 @@ class ChatStream:
         value = None if data == DONE else parse_json(data)
         if type(value) is not dict:
             return self._read_text(event, data, value)
-        if self._note_usual(value, name):
+        if self._note_usual((value,), name):
             if not self._content_seen:
                 return Mark.PRELUDE
             if self._alike.lessons:
@@ -87,24 +88,27 @@ class ChatStream:
         mark = Mark.CONTENT if self._content_seen else Mark.PRELUDE
         return Rewritten(data, b"", mark) if name else mark  # the APIs name no events
 
-    def _note_usual(self, value: Any, name: bytes) -> bool:
-        """The usual chunk, in fewer steps: one choice, which goes on."""
-        choices = value.get("choices") if type(value) is dict else None
-        if not (
-            type(choices) is list
-            and len(choices) == 1
-            and not name
-            and self._marks.isdisjoint(value)
-            and value.get("object") in _CHUNKS
-            and type(choice := choices[0]) is dict
-            and not choice.get("finish_reason")
-            and "error" not in choice
-            and type(choice.get("index")) is int
-        ):
-            return False
-        self._begun.add(choice["index"])
-        self._content_seen = self._content_seen or _has_content(choice)
-        return True
+    def _note_usual(self, values: Sequence[Any], name: bytes) -> int:
+        """Return how many are usual, from the first on: of one choice, which goes on."""
+        count = 0
+        for value in values:
+            choices = value.get("choices") if type(value) is dict else None
+            if not (
+                type(choices) is list
+                and len(choices) == 1
+                and not name
+                and self._marks.isdisjoint(value)
+                and value.get("object") in _CHUNKS
+                and type(choice := choices[0]) is dict
+                and not choice.get("finish_reason")
+                and "error" not in choice
+                and type(choice.get("index")) is int
+            ):
+                break
+            self._begun.add(choice["index"])
+            self._content_seen = self._content_seen or _has_content(choice)
+            count += 1
+        return count
 
     def _learn(self, data: bytes, value: dict[str, Any]) -> None:
         alike = self._alike

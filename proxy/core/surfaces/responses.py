@@ -12,6 +12,7 @@ of them ends the stream here, so it counts once.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
@@ -104,7 +105,7 @@ class ResponsesStream:
             return self._after_end(data)
         if type(value) is not dict:
             return self._read_text(event, data, value)
-        if self._note_usual(value, name):
+        if self._note_usual((value,), name):
             self.quick.look_for(name)
             return Mark.CONTENT
         kind, sequence = value.get("type"), value.get("sequence_number")
@@ -130,22 +131,25 @@ class ResponsesStream:
             return Rewritten(data if rewritten is None else rewritten, safe_name, mark)
         return mark
 
-    def _note_usual(self, value: Any, name: bytes) -> bool:
-        """The usual event, in fewer steps: a known type that holds no response and no item."""
-        if type(value) is not dict:
-            return False
-        kind, sequence = value.get("type"), value.get("sequence_number")
-        usual_name = _USUAL_NAMES.get(kind) if type(kind) is str else None
-        if not (
-            usual_name is not None
-            and (not name or name == usual_name)
-            and type(sequence) is int
-            and self._marks.isdisjoint(value)
-        ):
-            return False
-        self._written = True
-        self._sequence = sequence
-        return True
+    def _note_usual(self, values: Sequence[Any], name: bytes) -> int:
+        """Return how many are usual, from the first on: of a known type, no response, no item."""
+        count = 0
+        for value in values:
+            if type(value) is not dict:
+                break
+            kind, sequence = value.get("type"), value.get("sequence_number")
+            usual_name = _USUAL_NAMES.get(kind) if type(kind) is str else None
+            if not (
+                usual_name is not None
+                and (not name or name == usual_name)
+                and type(sequence) is int
+                and self._marks.isdisjoint(value)
+            ):
+                break
+            self._sequence = sequence
+            count += 1
+        self._written = self._written or count > 0
+        return count
 
     def _read_embedded(
         self, value: dict[str, Any], data: bytes, event: Event
