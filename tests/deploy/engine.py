@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -66,6 +67,36 @@ def _public_base() -> str:
         if line.startswith("ARG BASE=")
     )
     return line.removeprefix("ARG BASE=")
+
+
+def need_networks(image: str) -> None:
+    """Skip the test where the engine cannot give containers a network, with a port to the outside.
+
+    Not every sandbox lets it, although it runs containers.
+    """
+    need(*(["netavark", "aardvark-dns", "iptables"] if is_sandboxed() else []))
+    words = ("--network", "bridge", "--publish", f"127.0.0.1:{free_port()}:8080")
+    tried = run(
+        *("podman", "run", "--rm", *words, "--entrypoint", "true", image),
+        ok=False,
+        environment=environment(),
+    )
+    if tried.returncode != 0:
+        pytest.skip(f"no network for containers: {tried.stderr.strip()[-300:]}")
+
+
+def forget_network(name: str) -> None:
+    """Let podman's name server forget a network that is gone; it ends with its last one.
+
+    Now and then an entry stays where containers end together, and with it the server, which then
+    answers the next network from it.
+    """
+    folder = Path("/run/containers/networks/aardvark-dns")
+    (folder / name).unlink(missing_ok=True)
+    with suppress(OSError, ValueError):
+        server = int((folder / "aardvark.pid").read_text())
+        if Path(f"/proc/{server}/comm").read_text() == "aardvark-dns\n":
+            os.kill(server, signal.SIGHUP)
 
 
 def build(name: str) -> str:

@@ -22,10 +22,11 @@ from tests.deploy.engine import (
     base_image,
     build,
     environment,
+    forget_network,
     free_port,
     inspect,
     is_ready,
-    is_sandboxed,
+    need_networks,
     podman,
     serving,
     start,
@@ -390,7 +391,8 @@ def shows_before_and_after(said: str) -> None:
 
 
 def test_compose_shows_before_and_after(image: str) -> None:
-    need("podman-compose", *(["netavark", "aardvark-dns", "iptables"] if is_sandboxed() else []))
+    need("podman-compose")
+    need_networks(image)
     compose = ("podman-compose", "-f", str(DEPLOY / "compose.yaml"), "-p", "discreet-tested")
     settings = environment() | {"DISCREET_IMAGE": image, "PORT": str(free_port())}
     try:
@@ -399,3 +401,4 @@ def test_compose_shows_before_and_after(image: str) -> None:
         shows_before_and_after(podman("logs", "discreet-tested_client_1"))
     finally:
         run(*compose, "down", "--timeout", "5", ok=False, environment=settings)
+        forget_network("discreet-tested_default")
