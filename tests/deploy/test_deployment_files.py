@@ -169,9 +169,9 @@ def test_a_service_named_discreet_adds_no_variables(
 @pytest.mark.parametrize(("pod", "container"), PODS)
 def test_every_probe_asks_the_admin_port(pod: dict[str, Any], container: dict[str, Any]) -> None:
     del pod
-    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness")}
-    assert asked["startup"] == asked["readiness"] == {"path": "/readyz", "port": "admin"}
-    assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "admin"}
+    paths = {"startup": "/startupz", "readiness": "/readyz", "liveness": "/livez"}
+    for name, path in paths.items():
+        assert container[f"{name}Probe"]["httpGet"] == {"path": path, "port": "admin"}
     assert {"name": "admin", "containerPort": 8081} in container["ports"]
 
 

@@ -93,7 +93,7 @@ def test_no_container_has_more_than_the_restricted_standard_allows(tool: str, mo
 def test_the_sidecar_starts_before_the_app_and_ends_after_it(tool: str) -> None:
     (sidecar,) = pod_of(RENDERED[tool]("sidecar"))["initContainers"]
     assert sidecar["restartPolicy"] == "Always"
-    assert sidecar["startupProbe"]["httpGet"]["path"] == "/readyz"
+    assert sidecar["startupProbe"]["httpGet"]["path"] == "/startupz"
     listens = {each["name"]: each.get("value") for each in sidecar["env"]}["DISCREET_LISTEN"]
     assert listens == "127.0.0.1:8080"
 

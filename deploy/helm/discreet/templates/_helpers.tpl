@@ -48,8 +48,9 @@ env:
     valueFrom:
       secretKeyRef: {name: {{ . }}, key: admin-token, optional: {{ eq $.Values.mode "gateway" }}}
   {{- end }}
+# Not /readyz: with `ready_check` a provider that is down would restart it.
 startupProbe:
-  httpGet: {path: /readyz, port: admin}
+  httpGet: {path: /startupz, port: admin}
   periodSeconds: 1
   failureThreshold: 30
 readinessProbe:
