@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from proxy.settings import read_settings
 from tests.deploy.tools import DEPLOY, documents, need, one, run
 from tests.proxies import proxy_for
 
@@ -236,6 +237,18 @@ def test_the_charts_table_and_settings_arrive_as_they_are() -> None:
     }
     assert found["shop-discreet-table"] == {"mappings.yaml": table}
     assert found["shop-discreet-settings"]["DISCREET_IDLE_TIMEOUT"] == "120"
+
+
+def test_the_charts_settings_are_ones_that_discreet_takes(tmp_path: Path) -> None:
+    """Helm reads a file's numbers as floats, and writes large ones as 1e+06."""
+    values = tmp_path / "values.yaml"
+    given = "{max_body: 67108864, max_in_flight: 1000000, gate: 0.5, otel: true}"
+    values.write_text(f"settings: {given}")
+    manifests = documents(rendered_by_helm("gateway", "--values", str(values)))
+    found = {key: value for each in manifests for key, value in each.get("data", {}).items()}
+    settings = read_settings({}, found | {"DISCREET_MAPPINGS": ""})
+    assert (settings.max_body, settings.max_in_flight) == (67108864, 1000000)
+    assert (settings.gate, settings.otel) == (0.5, True)
 
 
 @pytest.mark.parametrize("mode", MODES)
