@@ -150,10 +150,13 @@ async def test_pods_are_found_by_their_port_and_asked_with_the_token(tmp_path: P
         providing() as url,
         proxy_for(url, admin="127.0.0.1:0", admin_token="let-me-in") as proxy,
     ):
-        ports = [("discreet", "admin", str(proxy.running.admin)), ("app", "http", "127.0.0.1:9")]
+        ports = [
+            ("discreet", "admin", "Running", str(proxy.running.admin)),
+            ("app", "http", "Running", "127.0.0.1:9"),
+            ("discreet", "admin", "Failed", "127.0.0.1:10"),
+        ]
         job["static_configs"] = [
-            {"targets": [target], "labels": labels_of_a_port(container, port)}
-            for container, port, target in ports
+            {"targets": [target], "labels": labels_of_a_port(*port)} for *port, target in ports
         ]
         async with running(config, tmp_path) as prometheus:
             (found,) = await prometheus.until("up == 1")
@@ -161,11 +164,12 @@ async def test_pods_are_found_by_their_port_and_asked_with_the_token(tmp_path: P
             assert len(await prometheus.ask("up")) == 1
 
 
-def labels_of_a_port(container: str, port: str) -> dict[str, str]:
+def labels_of_a_port(container: str, port: str, phase: str) -> dict[str, str]:
     said = {
         "namespace": "shop",
         "pod_name": "shop-1",
         "pod_container_name": container,
         "pod_container_port_name": port,
+        "pod_phase": phase,
     }
     return {f"__meta_kubernetes_{name}": value for name, value in said.items()}
