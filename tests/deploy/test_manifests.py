@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from proxy.settings import read_settings
 from tests.deploy.tools import DEPLOY, documents, need, one, run
@@ -261,6 +263,21 @@ def test_the_operators_monitor_finds_the_port_and_has_the_token(mode: str) -> No
     (endpoint,) = monitor["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"]) == ("admin", "/metrics")
     assert endpoint["authorization"] == {"credentials": {"name": "keys", "key": "admin-token"}}
+    assert {"targetLabel": "job", "replacement": "discreet"} in endpoint["relabelings"]
+
+
+def test_the_alerts_know_every_job_that_scrapes_discreet() -> None:
+    """The chart's monitor names its job `discreet`, see above."""
+    folder = DEPLOY / "prometheus"
+    jobs = {
+        job["job_name"]
+        for name in ("prometheus.yml", "kubernetes.yml")
+        for job in yaml.safe_load((folder / name).read_text())["scrape_configs"]
+    }
+    known = re.findall(r'up\{job=~"([^"]*)"\}', (folder / "alerts.yml").read_text())
+    assert len(known) == 2
+    for job in jobs | {"discreet"}:
+        assert all(re.fullmatch(pattern, job) for pattern in known), job
 
 
 @pytest.mark.parametrize("mode", MODES)
