@@ -170,6 +170,32 @@ def test_more_ways_out_are_a_value(tmp_path: Path) -> None:
         assert any(rule in policy["spec"].get("egress", []) for policy in policies)
 
 
+def test_more_ways_into_the_gateway_are_a_value(tmp_path: Path) -> None:
+    """Such as for the addresses of a load balancer, which no pod's label lets in."""
+    rule = {"from": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "ports": [{"port": 8080}]}
+    words = ("--set-json", f"networkPolicy.extraIngress={json.dumps([rule])}")
+    manifests = rendered_by_helm("gateway", *words)
+    kubernetes_takes(manifests, tmp_path)
+    assert rule in policy_of_discreet(manifests)["ingress"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_chart_lets_discreet_out_as_the_overlays_do(mode: str) -> None:
+    chart, overlay = (policy_of_discreet(RENDERED[tool](mode)) for tool in ("helm", "kustomize"))
+    assert chart["egress"] == overlay["egress"]
+
+
+def policy_of_discreet(manifests: str) -> dict[str, Any]:
+    """Return the network policy of the pods that discreet is in."""
+    (policy,) = (
+        manifest["spec"]
+        for manifest in documents(manifests)
+        if manifest["kind"] == "NetworkPolicy" and "Ingress" in manifest["spec"]["policyTypes"]
+    )
+    found: dict[str, Any] = policy
+    return found
+
+
 PARENT = """\
 apiVersion: apps/v1
 kind: Deployment

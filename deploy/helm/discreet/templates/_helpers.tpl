@@ -134,9 +134,14 @@ priorityClassName: {{ . }}
 - to:
     {{- range .Values.networkPolicy.upstreamCidrs }}
     - ipBlock:
-        cidr: {{ . }}
-        {{- if eq . "0.0.0.0/0" }}
-        {{- with $.Values.networkPolicy.upstreamCidrsExcept }}
+        cidr: {{ . | quote }}
+        {{- if hasSuffix "/0" . }}
+        {{- $except := list }}
+        {{- $six := contains ":" . }}
+        {{- range $.Values.networkPolicy.upstreamCidrsExcept }}
+        {{- if eq $six (contains ":" .) }}{{ $except = append $except . }}{{ end }}
+        {{- end }}
+        {{- with $except }}
         except: {{- toYaml . | nindent 10 }}
         {{- end }}
         {{- end }}
