@@ -292,6 +292,14 @@ def test_the_operators_monitor_finds_the_port_and_has_the_token(mode: str) -> No
     assert {"targetLabel": "job", "replacement": "discreet"} in endpoint["relabelings"]
 
 
+def test_the_operators_monitor_finds_an_app_that_has_a_chart_of_its_own() -> None:
+    words = ("--set", "podMonitor.enabled=true,app.enabled=false")
+    assert "podMonitor.matchLabels" in rendered_by_helm("sidecar", *words, ok=False)
+    given = rendered_by_helm("sidecar", *words, "--set", "podMonitor.matchLabels.app=shop")
+    monitor = one("PodMonitor", documents(given))["spec"]
+    assert monitor["selector"] == {"matchLabels": {"app": "shop"}}
+
+
 def test_the_alerts_know_every_job_that_scrapes_discreet() -> None:
     """The chart's monitor names its job `discreet`, see above."""
     folder = DEPLOY / "prometheus"
