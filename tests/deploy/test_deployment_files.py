@@ -201,6 +201,17 @@ def test_compose_gives_the_time_that_the_drain_takes() -> None:
     assert int(discreet["stop_grace_period"].rstrip("s")) > drain + 3
 
 
+def test_haproxy_looks_more_than_once_and_yet_sooner_than_the_drain_begins() -> None:
+    text = (DEPLOY / "haproxy" / "discreet.cfg").read_text()
+    checks = re.search(r"check inter (\d+)ms fall (\d+)", text)
+    delay = re.search(r"DISCREET_DRAIN_DELAY=(\d+)", text)
+    assert checks
+    assert delay
+    assert int(checks[2]) > 1
+    # A check that is late takes as long as the pause before it.
+    assert 2 * int(checks[1]) * int(checks[2]) < int(delay[1]) * 1000
+
+
 def alerts() -> list[dict[str, Any]]:
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]

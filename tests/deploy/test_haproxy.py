@@ -77,7 +77,8 @@ async def test_a_rollout_under_load_cuts_no_stream(tmp_path: Path) -> None:
     addresses = dict(zip(names, ports, strict=True))
 
     def flags(port: int, admin: int) -> tuple[str, ...]:
-        return ("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}")
+        here = ("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}")
+        return (*here, "--drain-delay", "5")  # as the file says
 
     old: Process
     async with (
