@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -120,8 +121,9 @@ def build_options(base: str) -> list[str]:
 
 def _certificates_of_pip() -> str:
     """Return what pip's configuration trusts here, which it does not see in a build."""
-    asked = run(sys.executable, "-m", "pip", "config", "get", "global.cert", ok=False)
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    listed = run(sys.executable, "-m", "pip", "config", "list", ok=False).stdout
+    found = re.search(r"^global\.cert='(.+)'$", listed, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def build(name: str) -> str:
