@@ -24,7 +24,9 @@ if command -v podman >/dev/null; then
 fi
 
 if within 420 .venv/bin/python -m tests.deploy.smoke; then
-    within 1800 make deploy-test
+    # Containers start, drain and are rolled out by the clock. What failed is asked once more, alone:
+    # a machine that was starved of time passes then, a fault does not.
+    within 1800 make deploy-test || within 900 make deploy-test AGAIN=--last-failed
 else
     say "NOT proven: the image, and all that runs in containers. Now what needs no engine."
     within 900 make deploy-check

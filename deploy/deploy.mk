@@ -31,7 +31,7 @@ deploy-image:
 		--build-arg CREATED=$(shell git log -1 --format=%cI) .
 
 deploy-test: $(STAMP)
-	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" --durations 5 tests/deploy
+	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" $(AGAIN) --durations 5 tests/deploy
 
 deploy-check: $(STAMP)
 	PATH="$(abspath $(TOOLS)/bin):$$PATH" $(BIN)/python -m pytest -m "deploy or not deploy" \

@@ -185,6 +185,25 @@ def test_the_chart_lets_discreet_out_as_the_overlays_do(mode: str) -> None:
     assert chart["egress"] == overlay["egress"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_chart_asks_for_as_much_as_the_overlays_do(mode: str) -> None:
+    chart, overlay = (container_of_discreet(RENDERED[tool](mode)) for tool in ("helm", "kustomize"))
+    assert chart["resources"] == overlay["resources"]
+
+
+def test_the_charts_resources_are_a_value() -> None:
+    given = rendered_by_helm("gateway", "--set", "resources.limits.memory=2Gi")
+    assert container_of_discreet(given)["resources"] == {"limits": {"memory": "2Gi"}}
+
+
+def container_of_discreet(manifests: str) -> dict[str, Any]:
+    """Return the container that is discreet, beside an app or alone."""
+    pod = pod_of(manifests)
+    (found,) = pod.get("initContainers") or pod["containers"]
+    container: dict[str, Any] = found
+    return container
+
+
 def policy_of_discreet(manifests: str) -> dict[str, Any]:
     """Return the network policy of the pods that discreet is in."""
     (policy,) = (

@@ -72,7 +72,17 @@ lifecycle:
   preStop:
     sleep: {seconds: {{ $.Values.preStopSeconds }}}
 {{- end }}
+{{- if $.Values.resources }}
 resources: {{- toYaml $.Values.resources | nindent 2 }}
+{{- else if eq $.Values.mode "sidecar" }}
+resources:
+  requests: {cpu: 100m, memory: 128Mi}
+  limits: {memory: 512Mi}
+{{- else }}
+resources:
+  requests: {cpu: "1", memory: 256Mi}
+  limits: {memory: 1Gi}
+{{- end }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 10001
