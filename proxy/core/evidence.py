@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from proxy.core.embedded import MAX_NESTED, embedded, is_html, read_frames
@@ -63,6 +64,11 @@ _INNER_TEXT: Final = frozenset({"raw", "body", "responsebody", "exception", "ori
 _EXCEPTION: Final = re.compile(r"[A-Za-z]\w{0,60}(?:Exception|Error|_exception|_error)")
 
 
+@lru_cache(maxsize=32)  # asked for by every stream, and the same for all of a table's
+def _marks(keys: frozenset[str], also: frozenset[str]) -> frozenset[str]:
+    return keys | also | {"error"}
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Reads evidence with a table's layouts and its patterns for delays in messages."""
@@ -70,10 +76,12 @@ class Reader:
     layouts: Layouts = field(default_factory=Layouts)
     delays: Sequence[Pattern] = ()
 
-    @property
-    def marks(self) -> frozenset[str]:
-        """The keys of which an object without any bears no error mark but its type."""
-        return self.layouts.keys | {"error"}
+    def marks(self, also: frozenset[str]) -> frozenset[str]:
+        """Return the keys of which an object without any bears no error mark but its type.
+
+        also: what is one of them on a surface.
+        """
+        return _marks(self.layouts.keys, also)
 
     def read_http(
         self, status: int, body: bytes, *, retry_after: float | None = None

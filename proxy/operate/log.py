@@ -103,28 +103,30 @@ class StructuredLog:
             "path": one_line(record.path),
             "surface": record.surface,
             "credentials": record.credentials,
-            "status_in": record.status_in,
-            "status": record.status_out,
             "ending": record.ending,
             "bytes": record.bytes_out,
-            "model": record.model or None,
-            "seconds": _rounded(record.ended_after),
-            "headers_after": _rounded(record.headers_after),
-            "first_event_after": _rounded(record.first_event_after),
-            "events": record.events or None,
-            "gate": record.gate or None,
-            "client_request_id": _short(record.client_request_id),
-            "upstream_request_id": _short(record.upstream_request_id),
-            "traceparent": _short(record.traceparent),
-            "detail": (record.detail and self._original(record.detail)) or None,
         }
+        known = (
+            ("model", record.model or None),
+            ("status_in", record.status_in),
+            ("status", record.status_out),
+            ("seconds", _rounded(record.ended_after)),
+            ("headers_after", _rounded(record.headers_after)),
+            ("first_event_after", _rounded(record.first_event_after)),
+            ("events", record.events or None),
+            ("gate", record.gate or None),
+            ("client_request_id", _short(record.client_request_id)),
+            ("upstream_request_id", _short(record.upstream_request_id)),
+            ("traceparent", _short(record.traceparent)),
+            ("detail", (record.detail and self._original(record.detail)) or None),
+        )
+        line |= {name: value for name, value in known if value is not None}
         for incident in record.incidents[:1]:
             line |= self._incident(incident)
         if len(record.incidents) > 1:
             line["more"] = [self._incident(incident) for incident in record.incidents[1:]]
-        shown = {name: value for name, value in line.items() if value is not None}
-        shown["event"] = "exchange"
-        self._outlet.write(self._line("warning" if record.incidents else "info", shown))
+        line["event"] = "exchange"
+        self._outlet.write(self._line("warning" if record.incidents else "info", line))
 
     def say(self, event: str, *, urgent: bool = False, **fields: object) -> None:
         """Write a line about the proxy itself; `urgent` where somebody should read it."""

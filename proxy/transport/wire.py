@@ -46,25 +46,36 @@ class Wire(ResponseHandler):
         self._awaits_head = False
         self._is_held = False  # what follows the head waits for someone to read it
         self._behind = b""  # it
-        self._deadline: asyncio.TimerHandle | None = None
+        self._late_at: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     def give(self, seconds: float | None) -> None:
         """Break the connection after so many seconds, whatever comes; None takes that back.
 
         Not by aiohttp's read timeout, which a head that comes byte by byte never meets, nor by
-        asyncio's, which asks for the loop and the task again and again.
+        asyncio's, which asks for the loop and the task again and again. One timer serves many
+        exchanges: when it rings too early it is set again, which is rare.
         """
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if seconds is not None:
-            late = TimeoutError("the answer's head did not come in time")
-            self._deadline = self.loop.call_later(seconds, self.set_exception, late)
+        if seconds is None:
+            self._late_at = None
+            return
+        self._late_at = self.loop.time() + seconds
+        if self._alarm is None:
+            self._alarm = self.loop.call_at(self._late_at, self._look_at_the_time)
 
     @property
     def is_given(self) -> bool:
         """Tell whether it has a deadline."""
-        return self._deadline is not None
+        return self._late_at is not None
+
+    def _look_at_the_time(self) -> None:
+        self._alarm = None
+        if self._late_at is None:
+            return
+        if self.loop.time() < self._late_at:
+            self._alarm = self.loop.call_at(self._late_at, self._look_at_the_time)
+        else:
+            self.set_exception(TimeoutError("the answer's head did not come in time"))
 
     def send(self, data: bytes) -> None:
         """Write without waiting. Raises ClientConnectionResetError where it is closed."""
@@ -146,6 +157,8 @@ class Wire(ResponseHandler):
         """End; where the body goes on until the connection's end, that is its end."""
         self.read_on()
         super().connection_lost(exc)
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self.connection is not None:
             self.connection.close()  # or the connector would count it for ever
         if self.told is not None:

@@ -68,6 +68,9 @@ class Alike:
         meets_at = last.find(b"\n", len(self._rest)) + 2 - _MEET
         if last.startswith(self._tail[-_MEET:], meets_at):
             pieces.append(last[:meets_at])
+        # What ends a stream is not alike, and stands behind all that is.
+        while pieces and not pieces[-1].endswith(self._end):
+            pieces.pop()
         text = slice(len(self._rest), -len(self._end))
         texts = [piece[text] for piece in pieces]
         texts = texts[: self._count(texts, whole)]

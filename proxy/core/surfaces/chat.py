@@ -39,6 +39,7 @@ from proxy.core.surfaces.surface import (
 )
 
 DONE: Final = b"[DONE]"
+_TYPE: Final = frozenset({"type"})
 _SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
 _CHUNKS: Final = ("chat.completion.chunk", "text_completion")
 
@@ -51,7 +52,7 @@ class ChatStream:
         self._begun: set[int] = set()  # indexes of choices seen
         self._finished: set[int] = set()  # those that have a finish_reason
         self._content_seen = False
-        self._marks = ledger.reader.marks | {"type"}
+        self._marks = ledger.reader.marks(_TYPE)
         self._alike = Alike()
         self.quick: Alike | Burst = self._alike
 
@@ -121,7 +122,8 @@ class ChatStream:
         text = data.strip()
         if text == DONE:
             if self.complete():
-                return Rewritten(DONE, b"", Mark.CLOSE)
+                is_bare = data == DONE and not event.name
+                return Mark.CLOSE if is_bare else Rewritten(DONE, b"", Mark.CLOSE)
             return UpstreamError(origin=Origin.PROXY, failure=Failure.DONE_EARLY)
         if not text:
             return Mark.DROP

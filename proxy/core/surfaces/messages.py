@@ -64,7 +64,7 @@ class MessagesStream:
         self.quick = Alike()
         self._ledger = ledger
         self._ended = False
-        self._marks = ledger.reader.marks | TELLING
+        self._marks = ledger.reader.marks(TELLING)
 
     def read(self, event: Event) -> Verdict:
         """Judge one event."""

@@ -47,6 +47,7 @@ _END: Final = frozenset(
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
 
 # What holds neither a response nor an item, and so nothing that could be an error.
+_EMBEDDED: Final = frozenset({"response", "item"})
 _USUAL_NAMES: Final = {
     kind: kind.encode()
     for kind in RESPONSE_EVENTS
@@ -93,7 +94,7 @@ class ResponsesStream:
         self._sequence = after  # the last that the client has read
         self._written = False
         self._ended = False
-        self._marks = ledger.reader.marks | {"response", "item"}
+        self._marks = ledger.reader.marks(_EMBEDDED)
 
     def read(self, event: Event) -> Verdict:
         """Judge one event."""
