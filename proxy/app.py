@@ -70,13 +70,17 @@ async def serving(
     hurry = asyncio.Event()
     async with AsyncExitStack() as stack:
         tables = reloading_tables(settings, table, log, metrics)
-        office = Office(
-            tables, lambda: ready, lambda: relay.running, lambda: generate_latest(registry)
-        )
+
+        def figures() -> bytes:
+            operator.tell()
+            return generate_latest(registry)
+
+        office = Office(tables, lambda: ready, lambda: relay.running, figures)
         upstream = await stack.enter_async_context(Upstream(settings.upstream, limits))
         sending = Sending(added, settings.forwarded, credentials_of(added))
-        observer: Observer
-        observer = Operator(log, metrics, report or office.tell, settings.log_originals)
+        operator = Operator(log, metrics, report or office.tell, settings.log_originals)
+        stack.callback(operator.tell)
+        observer: Observer = operator
         if settings.otel:
             # An extra: the package may not be there, and reading it takes a second.
             from proxy.operate.telemetry import by_otlp

@@ -7,6 +7,8 @@ a word of an upstream's.
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -155,16 +157,20 @@ class Metrics:
         if took_effect:
             self._reloaded_at.set_to_current_time()
 
-    def began(self) -> None:
-        """Count an exchange that began."""
-        self._running.inc()
+    def exchanges(self, begun: int, ended: Sequence[Record]) -> None:
+        """Count the exchanges that began and those that ended, since the last time."""
+        if begun != len(ended):
+            self._running.inc(begun - len(ended))
+        requests = Counts((record.surface, record.status_out or "none") for record in ended)
+        endings = Counts((record.surface, record.ending) for record in ended)
+        for counter, counts in ((self._requests, requests), (self._endings, endings)):
+            for labels, count in counts.items():
+                self._of(counter, *labels).inc(count)
+        for record in ended:
+            self._observe(record)
 
-    def ended(self, record: Record) -> None:
-        """Count an exchange that ended."""
-        self._running.dec()
+    def _observe(self, record: Record) -> None:
         surface, of = record.surface, self._of
-        of(self._requests, surface, record.status_out or "none").inc()
-        of(self._endings, surface, record.ending).inc()
         if record.gate == "promoted":
             self._promotions.inc()
         if record.connected_after is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.operate.incidents import Entry, entries_of
 from proxy.operate.log import Log
 from proxy.operate.metrics import Metrics
 from proxy.operate.record import Originals, Record
+
+# Seconds in which exchanges gather: a busy proxy has dozens in them, and nobody reads faster.
+_GATHERING: Final = 0.01
 
 
 class Observer(Protocol):
@@ -27,6 +31,10 @@ class Observer(Protocol):
 class Operator:
     """Tells the log, the metrics, and whoever keeps the incidents.
 
+    It tells of many exchanges at a time: one by one, between the work of others, each would cost
+    three times as much. An error is told at once, so that its reference can be looked up by
+    whoever was just shown it.
+
     keep: takes an incident's entry.
     """
 
@@ -37,18 +45,38 @@ class Operator:
         self._metrics = metrics
         self._keep = keep
         self._originals = originals
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._begun = 0
+        self._ended: list[Record] = []
 
     def began(self) -> None:
-        """Count it."""
-        self._metrics.began()
+        """Count it, soon."""
+        self._begun += 1
+        if self._timer is None:
+            self._timer = self._loop.call_later(_GATHERING, self.tell)
 
     def ended(self, record: Record) -> None:
-        """Count it, write its line, keep its errors."""
-        self._metrics.ended(record)
-        self._log.exchange(record)
+        """Count it, write its line, keep its errors: soon, or now where there are any."""
+        self._ended.append(record)
         if record.incidents:
-            for entry in entries_of(record, self._originals):
-                self._keep(entry)
+            self.tell()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_GATHERING, self.tell)
+
+    def tell(self) -> None:
+        """Tell of all that began and ended since the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        begun, ended = self._begun, self._ended
+        self._begun, self._ended = 0, []
+        self._metrics.exchanges(begun, ended)
+        for record in ended:
+            self._log.exchange(record)
+            if record.incidents:
+                for entry in entries_of(record, self._originals):
+                    self._keep(entry)
 
     def bug(self, event: str, reference: str) -> None:
         """Write the traceback."""

@@ -1,4 +1,4 @@
-"""Log lines on their way out: never waited for, and in as few writes as can be.
+"""Log lines on their way out: never waited for, and as few writes as there are turns of the loop.
 
 Whoever reads the log of a container may stall. A full pipe would then hold up the event loop,
 and with it every stream.
@@ -22,9 +22,6 @@ from typing import Final, TextIO
 _MOST: Final = 4 * 1024 * 1024
 # POSIX: a pipe that select calls writable takes so many bytes at once, whole.
 _AT_ONCE: Final = select.PIPE_BUF
-# Seconds after a write in which lines gather for the next: nobody reads a log faster, and a busy
-# proxy writes hundreds of lines in it.
-_GATHERING: Final = 0.01
 # Seconds until a reader that stalls is tried again; and for it to read the rest at the end.
 _AGAIN: Final = 0.05
 _PATIENCE: Final = 1.0
@@ -85,10 +82,9 @@ class Outlet:
 
     def _on_turn(self) -> None:
         self._is_due = False
-        if self._loop is None or not self._waiting:
-            return
-        self._is_due = True
-        self._loop.call_later(_GATHERING if self._write_some() else _AGAIN, self._on_turn)
+        if not self._write_some() and self._loop is not None:
+            self._is_due = True
+            self._loop.call_later(_AGAIN, self._on_turn)
 
     def _write_some(self) -> bool:
         """Write what is taken without waiting; tell whether that is all."""

@@ -78,27 +78,6 @@ async def test_the_lines_of_a_turn_are_one_write(pipe: Pipe) -> None:
     assert pipe.read() == b"one\ntwo\n"
 
 
-async def test_after_a_write_lines_gather_for_the_next(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.operate.outlet._GATHERING", 0.3)
-    outlet = Outlet(pipe.out, said_of)
-    outlet.attach(asyncio.get_running_loop())
-    outlet.write(b"one")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert pipe.read() == b"one\n"
-    for line in (b"two", b"three"):
-        outlet.write(line)
-        await asyncio.sleep(0)
-    assert pipe.read() == b""
-    async with asyncio.timeout(PATIENCE):
-        while not (found := pipe.read()):
-            await asyncio.sleep(0.01)
-    assert found == b"two\nthree\n"
-    outlet.close()
-
-
 async def test_a_reader_that_stalls_gets_every_line_in_order_later(pipe: Pipe) -> None:
     outlet = Outlet(pipe.out, said_of)
     outlet.attach(asyncio.get_running_loop())
