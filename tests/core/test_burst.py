@@ -71,6 +71,7 @@ OTHERS = [
 
 @given(st.lists(st.sampled_from([numbered(1), numbered(2), *OTHERS]), min_size=1, max_size=6))
 @example([numbered(1), b'data: {"n":\r9}\n\n'])
+@example([b'data: {"n":9,"error":{}}\n\n', numbered(1), b"event: error\ndata: {}\n\n"])
 def test_a_burst_is_what_each_event_is_by_itself(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     burst, noted = finder()

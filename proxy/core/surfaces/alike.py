@@ -60,6 +60,9 @@ class Alike:
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return where such events, of which the first begins at `start`, end, and their number."""
+        text_at = start + len(self.begin)
+        if chunk.find(b"\n", text_at) == len(chunk) - 2:
+            return self._alone(chunk, start)
         # To the last line end: what has none may be half an image, and a search in it long.
         whole = chunk[start + _MEET : chunk.rfind(b"\n", start, start + _REACH) + 1]
         # Split by the few bytes where two events meet: to search for all that stands between
@@ -78,6 +81,19 @@ class Alike:
             texts = list(takewhile(lambda text: _are_strings([text]), texts))
         self.found = self.found or bool(texts)
         return start + self._around * len(texts) + sum(map(len, texts)), len(texts)
+
+    def _alone(self, chunk: bytes, start: int) -> tuple[int, int]:
+        """Return the same for what can be one such event: nothing else has come."""
+        size = len(chunk) - start - self._around
+        text_at = start + len(self.begin)
+        if size < 0 or not chunk.endswith(self._tail):
+            return start, 0
+        try:
+            loads(b'"%b"' % chunk[text_at : text_at + size])
+        except JSONDecodeError:
+            return start, 0
+        self.found = True
+        return len(chunk), 1
 
     def _count(self, texts: list[bytes], whole: bytes) -> int:
         """Return for how many of the texts such events, written again, are the same bytes."""

@@ -48,11 +48,11 @@ class Burst:
         whole = chunk[start + len(self.begin) : end]
         if end < 0 or CR in whole:
             return start, 0
-        pieces = whole.split(self._between)
-        if not _is_plain(pieces[-1]):  # other events stand behind the burst
-            pieces.pop()
-        if not _is_plain(b"".join(pieces)):
+        *pieces, last = whole.split(self._between)
+        if pieces and not _is_plain(b"".join(pieces)):
             pieces = list(takewhile(_is_plain, pieces))
+        elif _is_plain(last):  # other events may stand behind the burst
+            pieces.append(last)
         values: list[Any] = []
         with suppress(JSONDecodeError):
             values.extend(map(loads, pieces))
