@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from proxy.operate.office import Office
 from proxy.operate.tables import Tables
 from proxy.settings import Settings
 from proxy.transport.admin import admin_port
+from proxy.transport.door import Door
 from proxy.transport.headers import credentials_of
 from proxy.transport.reach import Reach
 from proxy.transport.relay import Relay, Sending
@@ -32,7 +34,7 @@ from proxy.transport.upstream import Upstream
 from proxy.values import Address
 
 # Connects that wait while the loop is busy; at aiohttp's 128 a burst of 200 clients waits a second.
-_BACKLOG: Final = 1024
+BACKLOG: Final = 1024
 # Seconds for the endings of streams to be written when their time is over.
 _LAST_WORDS: Final = 2.0
 
@@ -50,22 +52,32 @@ class Running:
     hurry: asyncio.Event
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker has of its supervisor.
+
+    door: through which its connections come.
+    report: takes its incidents.
+    """
+
+    door: socket.socket
+    report: Callable[[Entry], None]
+
+
 @asynccontextmanager
 async def serving(
-    settings: Settings, table: Table, log: Log, *, report: Callable[[Entry], None] | None = None
+    settings: Settings, table: Table, log: Log, work: Work | None = None
 ) -> AsyncIterator[Running]:
     """Serve until the block is left; then let running exchanges end, each with an ending.
 
-    report: given to a worker, which shares the address with others and its metrics through
-        files, and reports its incidents to the supervisor.
+    work: what a worker has of its supervisor; its metrics it shares through files.
 
     Raises OSError where an address cannot be listened on.
     """
     limits = settings.limits()
     added = settings.added_headers()
-    loop = asyncio.get_running_loop()
     registry = CollectorRegistry()
-    metrics = Metrics(None if report else registry)
+    metrics = Metrics(None if work else registry)
     ready = True
     hurry = asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -78,7 +90,8 @@ async def serving(
         office = Office(tables, lambda: ready, lambda: relay.running, figures)
         upstream = await stack.enter_async_context(Upstream(settings.upstream, limits))
         sending = Sending(added, settings.forwarded, credentials_of(added))
-        operator = Operator(log, metrics, report or office.tell, settings.log_originals)
+        keep = work.report if work else office.tell
+        operator = Operator(log, metrics, keep, settings.log_originals)
         stack.callback(operator.tell)
         observer: Observer = operator
         if settings.otel:
@@ -89,9 +102,7 @@ async def serving(
             stack.callback(telemetry.close)
         relay = Relay(upstream, lambda: tables.table, sending, limits, observer)
         server = Server(relay, relay.refuse, limits)
-        listener = await loop.create_server(
-            server, *settings.listen, backlog=_BACKLOG, reuse_port=bool(report) or None
-        )
+        listener, address = await _listen(server, settings.listen, work)
         stack.push_async_callback(server.shutdown, 1.0)
         await stack.enter_async_context(watching(tables))
         admin = None
@@ -112,7 +123,7 @@ async def serving(
         stack.callback(drain)
         try:
             yield Running(
-                address=Address(*bound_address(listener)),
+                address=address,
                 admin=admin,
                 relay=relay,
                 tables=tables,
@@ -166,6 +177,17 @@ async def watching(tables: Tables) -> AsyncIterator[None]:
             await task
 
 
+async def _listen(
+    server: Server, address: Address, work: Work | None
+) -> tuple[asyncio.Server | Door, Address]:
+    """Let clients in, and return where; a worker's come through its door."""
+    if work:
+        return Door(work.door, server), address
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(server, *address, backlog=BACKLOG)
+    return listener, Address(*bound_address(listener))
+
+
 async def _wait_for_exchanges(relay: Relay, seconds: float) -> None:
     """Give running exchanges their time, then their ending."""
     if not await relay.idle(seconds):
@@ -188,17 +210,16 @@ async def serve(settings: Settings) -> None:
 
 
 async def serve_worker(
-    settings: Settings, supervisor: int, ready: Callable[[], None], report: Callable[[Entry], None]
+    settings: Settings, supervisor: int, ready: Callable[[], None], work: Work
 ) -> None:
     """Serve as one of several workers until SIGTERM, or until the supervisor is gone.
 
     supervisor: a file descriptor that becomes readable at the supervisor's end.
     ready: called when this worker serves.
-    report: takes the worker's incidents.
     """
     table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
-    async with log.attached(), serving(settings, table, log, report=report) as running:
+    async with log.attached(), serving(settings, table, log, work) as running:
         gc.freeze()
         stop = _stop_on_signals(running, signal.SIGTERM)
         loop = asyncio.get_running_loop()

@@ -1,9 +1,9 @@
 """Several worker processes behind one address, and the supervisor that keeps them.
 
-The workers share the address by SO_REUSEPORT: the kernel spreads connections over them, and no
-worker waits for another. The supervisor serves no client. It starts a worker again when it
-dies, hands a signal to all of them so that they drain together, and answers on the admin port
-for all of them: their metrics are shared through files in a directory of its own.
+The supervisor accepts connections and gives them to the workers in turn (`transport/door.py`); it
+reads nothing of them. It starts a worker again when it dies, hands a signal to all of them so that
+they drain together, and answers on the admin port for all of them: their metrics are shared through
+files in a directory of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from proxy.app import (
+    BACKLOG,
+    Work,
     administered,
     announce,
     reload_on_hangup,
@@ -41,6 +43,7 @@ from proxy.operate.incidents import Entry
 from proxy.operate.log import StructuredLog
 from proxy.operate.office import Office
 from proxy.settings import Settings
+from proxy.transport.door import Entrance, door_pair, send_through, when_shut
 from proxy.values import Address
 
 # A worker that dies at once, again and again, is started less and less often.
@@ -51,24 +54,36 @@ _READY: Final = "ready"
 
 
 class Worker:
-    """One worker process: started, watched, ended."""
+    """One worker process: started, watched, ended.
 
-    def __init__(self, settings: Settings, tell: Callable[[Entry], None]) -> None:
+    tell: takes its incidents.
+    left: called when it takes no more connections.
+    """
+
+    def __init__(
+        self, settings: Settings, tell: Callable[[Entry], None], left: Callable[[], None]
+    ) -> None:
         self._settings = settings
         self._tell = tell
+        self._left = left
         self.ready = asyncio.Event()
         self.pause = _FIRST_PAUSE
         self._began = 0.0
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._door: socket.socket | None = None
 
     def start(self) -> None:
         """Start it."""
         context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(self._settings, theirs), daemon=True)
+        self._pipe, their_pipe = context.Pipe()
+        self._door, their_door = door_pair()
+        args = (self._settings, their_pipe, their_door)
+        self._process = context.Process(target=_work, args=args, daemon=True)
         self._process.start()
-        theirs.close()
+        their_pipe.close()
+        their_door.close()
+        when_shut(self._door, self._leave)
         self._began = time.monotonic()
 
     async def ended(self) -> int:
@@ -86,12 +101,29 @@ class Worker:
             loop.remove_reader(self._process.sentinel)
             loop.remove_reader(self._pipe.fileno())
             self.ready.clear()
+            self._leave()
         self._process.join()
         self._pipe.close()
         mark_process_dead(self._process.pid)  # type: ignore[no-untyped-call]
         lived = time.monotonic() - self._began
         self.pause = _FIRST_PAUSE if lived > _LIVED else min(self.pause * 2, _LONGEST_PAUSE)
         return self._process.exitcode or 0
+
+    def take(self, connection: socket.socket) -> bool:
+        """Give it a connection; tell whether it takes any."""
+        return self.takes and self._door is not None and send_through(self._door, connection)
+
+    @property
+    def takes(self) -> bool:
+        """Tell whether it serves, and its door is open."""
+        return self.ready.is_set() and self._door is not None
+
+    def _leave(self) -> None:
+        if self._door is not None:
+            asyncio.get_running_loop().remove_reader(self._door)
+            self._door.close()
+            self._door = None
+            self._left()
 
     def _on_word(self, pipe: Connection) -> None:
         """Hear a worker: that it is ready, or an incident."""
@@ -133,13 +165,20 @@ async def supervise(settings: Settings) -> None:
         stopping.set()
         send(signal.SIGTERM)
 
+    def left() -> None:
+        if stopping.is_set() and not any(worker.takes for worker in workers):
+            entrance.close()
+
     async with AsyncExitStack() as stack:
-        address = stack.enter_context(_reserved(settings.listen))
+        listener = stack.enter_context(_listening(settings.listen))
+        address = Address(settings.listen.host, listener.getsockname()[1])
         stack.enter_context(_shared_metrics())
         tables = reloading_tables(settings, table, log, None)
         office = Office(tables, ready, _in_flight, _gather)
         for_workers = settings.model_copy(update={"listen": address, "admin": None})
-        workers += [Worker(for_workers, office.tell) for _ in range(settings.workers)]
+        workers += [Worker(for_workers, office.tell, left) for _ in range(settings.workers)]
+        entrance = Entrance(listener, workers)
+        stack.callback(entrance.close)
         await stack.enter_async_context(watching(tables))
         admin: Address | None = None
         if settings.admin is not None:
@@ -180,13 +219,12 @@ async def _keep(worker: Worker, number: int, log: StructuredLog, stopping: async
 
 
 @contextmanager
-def _reserved(address: Address) -> Iterator[Address]:
-    """Hold the address without listening, so that every worker gets the same port."""
+def _listening(address: Address) -> Iterator[socket.socket]:
+    """Listen; who connects before a worker serves is answered when one does."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(tuple(address))
-        yield Address(address.host, held.getsockname()[1])
+    with socket.create_server(tuple(address), family=family, backlog=BACKLOG) as listener:
+        listener.settimeout(0)
+        yield listener
 
 
 @contextmanager
@@ -215,7 +253,7 @@ def _in_flight() -> int:
     return int(_registry().get_sample_value("discreet_exchanges_in_flight") or 0)
 
 
-def _work(settings: Settings, pipe: Connection) -> None:
+def _work(settings: Settings, pipe: Connection, door: socket.socket) -> None:
     """Be a worker process."""
     # Ctrl-C reaches the whole group; the supervisor passes it on, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -227,7 +265,8 @@ def _work(settings: Settings, pipe: Connection) -> None:
                 pipe.send(entry)
 
     try:
-        run_loop(serve_worker(settings, pipe.fileno(), lambda: pipe.send(_READY), report))
+        work = Work(door, report)
+        run_loop(serve_worker(settings, pipe.fileno(), lambda: pipe.send(_READY), work))
     except OSError as error:
         sys.stderr.write(f"a worker cannot start: {error.strerror}\n")
         sys.exit(1)

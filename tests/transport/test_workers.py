@@ -47,6 +47,32 @@ async def test_a_worker_that_dies_is_started_again() -> None:
     assert workers_of(command.process.pid) == []
 
 
+def sockets_of(process: int) -> int:
+    """Return how many sockets a process has open."""
+    count = 0
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            count += str(link.readlink()).startswith("socket:")
+        except OSError:  # closed meanwhile
+            continue
+    return count
+
+
+async def test_connections_are_given_to_the_workers_in_turn() -> None:
+    async with Upstream(FINE) as upstream, serving(upstream, "--workers", "2") as command:
+        async with asyncio.timeout(PATIENCE):
+            while len(workers := workers_of(command.process.pid)) != 2:
+                await asyncio.sleep(0.01)
+        before = [sockets_of(worker) for worker in workers]
+        clients = [await command.connect() for _ in range(8)]
+        for client in clients:
+            assert (await client.ask()).status == 200
+        after = [sockets_of(worker) for worker in workers]
+    # Each client's connection, and its own to the upstream, which answered it in its turn.
+    added = [now - then for then, now in zip(before, after, strict=True)]
+    assert added[0] == added[1] >= 4
+
+
 async def test_workers_do_not_outlive_their_supervisor() -> None:
     async with Upstream(FINE) as upstream, serving(upstream, "--workers", "2") as command:
         workers = workers_of(command.process.pid)
