@@ -18,9 +18,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+# To look for a byte by its number is twice as quick as by bytes.
 CR: Final = ord("\r")
 LF: Final = ord("\n")
-"""To look for a byte by its number is twice as quick as by bytes."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 

@@ -81,6 +81,7 @@ class StreamSanitizer:
                 start, count = quick.run(chunk, 0)
                 self.events += count
                 if start == len(chunk):
+                    self.finished = self._stream.complete(cleanly=False)
                     return self._noted(chunk)
             if CR not in chunk:
                 return self._feed_blocks(chunk, start)

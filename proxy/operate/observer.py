@@ -73,10 +73,12 @@ class Operator:
         self._begun, self._ended = 0, []
         self._metrics.exchanges(begun, ended)
         for record in ended:
-            self._log.exchange(record)
-            if record.incidents:
-                for entry in entries_of(record, self._originals):
+            try:
+                self._log.exchange(record)
+                for entry in entries_of(record, self._originals) if record.incidents else ():
                     self._keep(entry)
+            except Exception:  # one that cannot be told of must not keep the others away
+                self._log.bug("an exchange could not be told of", record.reference)
 
     def bug(self, event: str, reference: str) -> None:
         """Write the traceback."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from itertools import compress
@@ -133,6 +133,11 @@ _RATE_LIMIT_VALUE: Final = re.compile(
 _MOST_NAMES: Final = 2048
 
 
+def _names(pairs: Iterable[tuple[str, str]]) -> str:
+    """Join the names, a line each. Not of the headers' keys, which have a name only once."""
+    return "\n".join([name for name, _ in pairs])
+
+
 def named_by_connection(value: str) -> frozenset[str]:
     """Return the headers that a Connection header names as its own."""
     return frozenset(name.strip().lower() for name in value.split(","))
@@ -147,11 +152,12 @@ def to_upstream(
         credentials, every credential of the client's is left out.
     """
     headers = request.headers
-    names, connection = "\n".join(headers), ",".join(headers.getall("connection", ()))
+    pairs = list(headers.items())
+    names, connection = _names(pairs), ",".join(headers.getall("connection", ()))
     passing = (
         _pass_to_upstream if len(names) + len(connection) <= _MOST_NAMES else _decide_for_upstream
     )(names, connection, tuple(added))
-    out = CIMultiDict(compress(headers.items(), passing))
+    out = CIMultiDict(compress(pairs, passing))
     out["Accept-Encoding"] = "identity"
     if forwarded == "add" and request.remote:
         out["X-Forwarded-For"] = request.remote
@@ -187,11 +193,12 @@ def to_client(
 
     decoded: the body's content encoding was taken off.
     """
-    names, connection = "\n".join(headers), ",".join(headers.getall("connection", ()))
+    pairs = list(headers.items())
+    names, connection = _names(pairs), ",".join(headers.getall("connection", ()))
     selected = (
         _pass_to_client if len(names) + len(connection) <= _MOST_NAMES else _decide_for_client
     )(names, connection, decoded)
-    passing = list(compress(headers.items(), selected))
+    passing = list(compress(pairs, selected))
     # Nearly always nothing is wrong with any of them.
     values = " ".join([value for _, value in passing])
     if upstream_host in values.lower() or not _is_clean(values):

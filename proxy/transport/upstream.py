@@ -115,10 +115,10 @@ class Upstream:
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
         )
-        head = self._head(method, target, headers, body, whole)
         sending: asyncio.Task[None] | None = None
         wire.give(self._limits.response)
         try:
+            head = self._head(method, target, headers, body, whole)
             if whole is not None and len(whole) <= _AT_ONCE:
                 wire.send(head + whole)
             else:

@@ -54,7 +54,7 @@ class Wire(ResponseHandler):
 
         Not by aiohttp's read timeout, which a head that comes byte by byte never meets, nor by
         asyncio's, which asks for the loop and the task again and again. One timer serves many
-        exchanges: when it rings too early it is set again, which is rare.
+        exchanges, all with as many seconds: when it rings too early it is set again, which is rare.
         """
         if seconds is None:
             self._late_at = None
@@ -99,15 +99,20 @@ class Wire(ResponseHandler):
             self._keep(data)
             return
         if self._awaits_head:
-            # The parser makes the body with the head, and fills it from the same piece: chunk by
-            # chunk, which is slow where nobody has said yet how it will be read.
+            # The head by itself: a fault of what follows must not take it along. The parser makes
+            # the body with the head, and fills it at once: with chunks one by one, which is slow
+            # where nobody has said yet how it will be read. (The word's first letter is of either
+            # case; where it is written in another way, only time is lost.)
             end = data.find(b"\r\n\r\n")
             if end >= 0:
                 self._awaits_head = False
-                if data.find(b"hunked", 0, end) >= 0:
+                behind, data = data[end + 4 :], data[: end + 4]
+                if data.find(b"hunked") >= 0 or data[9:10] == b"1":
                     self._is_held = True
-                    self._keep(data[end + 4 :])
-                    data = data[: end + 4]
+                    self._keep(behind)
+                elif behind:
+                    super().data_received(data)
+                    data = behind
         super().data_received(data)
         if self._awaits_head and self._buffer:
             self._awaits_head = False  # its end came in two pieces
@@ -234,7 +239,7 @@ class Wires(aiohttp.TCPConnector):
     aiohttp's connector keeps connections to many places, each found by all that it was asked
     with. There is one here, and the connection that was used last is the least likely to be old.
 
-    place: a request to it, of which only its scheme, host and port count.
+    place: its scheme, host and port.
     unused: seconds for which a connection that nobody uses is kept.
     """
 
@@ -245,9 +250,7 @@ class Wires(aiohttp.TCPConnector):
         self._place = aiohttp.ClientRequest("GET", place, loop=self._loop)
         self._times = aiohttp.ClientTimeout(connect=connect)
         self._unused = unused
-        self._kept: deque[tuple[Wire, float]] = (
-            deque()
-        )  # with the time since when, the oldest first
+        self._kept: deque[tuple[Wire, float]] = deque()  # with since when, the oldest first
         self._look: asyncio.TimerHandle | None = None
 
     async def take(self) -> Wire:

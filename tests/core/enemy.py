@@ -59,6 +59,52 @@ HEALTHY: Final[dict[str, list[bytes]]] = {
     ],
 }
 
+# The usual event of each surface as providers write it, around its text (%).
+USUAL: Final[dict[str, bytes]] = {
+    RESPONSES: b"event: response.output_text.delta\n"
+    b'data: {"type":"response.output_text.delta","delta":"%","sequence_number":4}\n\n',
+    CHAT: b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":'
+    b'[{"index":0,"delta":{"content":"%"},"finish_reason":null}]}\n\n',
+    MESSAGES: b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":0,"delta":{"text":"%"}}\n\n',
+    OTHER: b'event: transcript.text.delta\ndata: {"type":"transcript.text.delta","delta":"%"}\n\n',
+}
+# Texts that are one, and bytes that are none or end theirs early.
+_TEXTS: Final = (
+    b"GOLDFINCH",
+    b"",
+    b"\\n",
+    b'\\"',
+    b"\\ud83d",
+    b"\xff",
+    b"\\",
+    b'"',
+    b"\n",
+    b"\x00",
+)
+# A text that ends itself, with an error beside it: where the text is, or around that.
+_BESIDE: Final = b'x","error":{"message":"CANARY"},"y":"'
+_AROUND: Final = b'x"},"error":{"message":"CANARY"},"y":{"z":"'
+
+
+def alike(surface: str) -> list[bytes]:
+    """Return what is alike, and what nearly is: for the ways that are quicker than the long one."""
+    usual = USUAL[surface]
+    hostile = _AROUND if surface in (CHAT, MESSAGES) else _BESIDE
+    like = [usual.replace(b"%", text) for text in (*_TEXTS, hostile)]
+    numbered = [usual.replace(b'":"%"', b'":"%%","n":%d' % n) for n in range(12)]
+    in_two_lines = usual.replace(b',"', b',\ndata: "', 1)
+    return [
+        *like,
+        b"".join(like[:5]),
+        like[0] * 20,
+        b"".join(numbered),
+        in_two_lines,
+        in_two_lines.replace(b"\ndata: ", b"\n").replace(b"\n{", b"\ndata: {"),
+        usual[:-20],
+    ]
+
+
 # Stored errors of an item or a response, which are replaced without ending the stream.
 STORED: Final[dict[str, list[bytes]]] = {
     RESPONSES: [
@@ -172,9 +218,13 @@ def streams(*alphabet: Pieces, stored: bool = False) -> st.SearchStrategy[Enemy]
 
     def of(surface: str) -> st.SearchStrategy[Enemy]:
         own = HEALTHY[surface] + (STORED[surface] if stored else [])
-        pieces = st.one_of(st.sampled_from(own), *alphabet, st.sampled_from(own))
+        like = st.sampled_from(alike(surface))
+        pieces = st.one_of(st.sampled_from(own), *alphabet, like, st.sampled_from(own), like)
         body = st.lists(pieces, max_size=12).map(b"".join)
-        start = st.sampled_from([b"", HEALTHY[surface][0], b"".join(HEALTHY[surface][:2])])
+        begun = alike(surface)[0]
+        start = st.sampled_from(
+            [b"", HEALTHY[surface][0], b"".join(HEALTHY[surface][:2]), begun, begun * 3]
+        )
         return st.builds(
             lambda first, rest, cut: Enemy(surface, first + rest, cut),
             start,

@@ -31,6 +31,7 @@ from tests.core.enemy import (
     HEALTHY,
     SECRET,
     Enemy,
+    alike,
     streams,
 )
 from tests.playbook import (
@@ -56,7 +57,10 @@ class Outcome:
     out: bytes
     code: str | None
     events: int
+    dropped: int
     content_seen: bool
+    finished: bool
+    ended: bool
     incidents: list[Incident]
 
 
@@ -77,12 +81,19 @@ def run(enemy: Enemy, cuts: list[int] | None = None, size: int | None = None) ->
         out,
         one.reply.code if one.reply else None,
         one.events,
+        one.dropped,
         one.content_seen,
+        one.finished,
+        one.ended,
         one._ledger.incidents,
     )
 
 
 CUTS = st.lists(st.integers(0, 10_000), max_size=6)
+
+# A usual event over two lines teaches nothing: with a bare line in it, it is no event.
+_IN_TWO_LINES, BARE = alike(CHAT)[-3:-1]
+TAUGHT = chunk("a").data + _IN_TWO_LINES
 
 
 @given(streams(ERRORS, CARRIERS, FRAMING, stored=True), CUTS)
@@ -91,6 +102,7 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=6)
 @example(Enemy(CHAT, b"\xef\xbb\xbf", cut=False), [1])
 @example(Enemy(CHAT, b"\xef\xbb\xbf" + chunk("a").data, cut=False), [0, 2])
 @example(Enemy(CHAT, chunk("a").data[:-1] + b"\r" + chunk("b").data, cut=True), [])
+@example(Enemy(CHAT, TAUGHT + BARE, cut=True), [len(TAUGHT)])
 def test_chunks_never_show(enemy: Enemy, cuts: list[int]) -> None:
     whole = run(enemy)
     assert run(enemy, cuts) == whole

@@ -301,6 +301,62 @@ async def test_304_is_a_failure_to_who_did_not() -> None:
     assert line["failure"] == "upstream_redirect"
 
 
+LIMITED = json.dumps({"error": {"message": "slow down", "code": "rate_limit_exceeded"}}).encode()
+WHOLE_AND_MORE = {
+    "an error, its length too short": (
+        "POST",
+        b"HTTP/1.1 429 No\r\nContent-Type: application/json\r\nRetry-After: 7\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(LIMITED) - 3, LIMITED),
+        429,
+    ),
+    "an error behind an interim answer": (
+        "POST",
+        b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 429 No\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%bx" % (len(LIMITED), LIMITED),
+        429,
+    ),
+    "JSON": (
+        "GET",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}more",
+        200,
+    ),
+    "JSON in chunks": (
+        "GET",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\n\r\n2\r\n{}\r\n0\r\n\r\nmore",
+        200,
+    ),
+    "a head alone": (
+        "HEAD",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        200,
+    ),
+    "nothing": ("DELETE", b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}", 204),
+}
+
+
+@pytest.mark.parametrize(("method", "raw", "status"), WHOLE_AND_MORE.values(), ids=WHOLE_AND_MORE)
+@pytest.mark.parametrize("cut", [False, True], ids=["at once", "head first"])
+async def test_what_follows_a_whole_answer_takes_nothing_of_it(
+    method: str,
+    raw: bytes,
+    status: int,
+    cut: bool,  # noqa: FBT001 - a case
+) -> None:
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        head_end = raw.rfind(b"\r\n\r\n", 0, raw.rfind(b"Content") + 120) + 4 if cut else 0
+        for piece in (raw[:head_end], raw[head_end:]):
+            await visit.send(piece)
+            await asyncio.sleep(0.02)
+        visit.close()
+
+    target = "/v1/files/file-1" if method == "DELETE" else CHAT
+    async with relaying(script) as (_, proxy):
+        got = await proxy.ask(method, target, b"{}" if method == "POST" else b"")
+    assert got.status == status
+    assert got.headers.get("retry-after") in (None, "7")
+
+
 @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
 async def test_an_interim_answer_is_not_the_answer(interim: bytes) -> None:
     raw = b"HTTP/1.1 %b\r\nLink: <%b>\r\n\r\n" % (interim, CANARY.encode())

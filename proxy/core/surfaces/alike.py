@@ -18,6 +18,7 @@ from typing import Final
 from orjson import JSONDecodeError, loads
 
 from proxy.core.jsontext import has_no_error, write_json
+from proxy.core.sse import LF
 
 # A provider whose events are never alike (a new id or time in each) is asked so many times.
 _LESSONS: Final = 8
@@ -113,7 +114,7 @@ class Alike:
         if not self.lessons or not isinstance(text, str) or len(data) > _LARGEST:
             return
         self.lessons -= 1
-        if not has_no_error(data):
+        if LF in data or not has_no_error(data):
             return
         # The name's closing quote has no backslash before it, so that it cannot stand inside
         # another string: what follows is the value itself.
