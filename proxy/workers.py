@@ -43,7 +43,7 @@ from proxy.operate.incidents import Entry
 from proxy.operate.log import StructuredLog
 from proxy.operate.office import Office
 from proxy.settings import Settings
-from proxy.transport.door import Entrance, door_pair, send_through, when_shut
+from proxy.transport.door import Entrance, door_pair, send_through
 from proxy.values import Address
 
 # A worker that dies at once, again and again, is started less and less often.
@@ -83,7 +83,8 @@ class Worker:
         self._process.start()
         their_pipe.close()
         their_door.close()
-        when_shut(self._door, self._leave)
+        # Nothing is ever said through it, so that it is readable when it is shut.
+        asyncio.get_running_loop().add_reader(self._door, self._leave)
         self._began = time.monotonic()
 
     async def ended(self) -> int:

@@ -53,15 +53,18 @@ class Operator:
     def began(self) -> None:
         """Count it, soon."""
         self._begun += 1
-        if self._timer is None:
-            self._timer = self._loop.call_later(_GATHERING, self.tell)
+        self._tell_soon()
 
     def ended(self, record: Record) -> None:
         """Count it, write its line, keep its errors: soon, or now where there are any."""
         self._ended.append(record)
         if record.incidents:
             self.tell()
-        elif self._timer is None:
+        else:
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if self._timer is None:
             self._timer = self._loop.call_later(_GATHERING, self.tell)
 
     def tell(self) -> None:

@@ -149,14 +149,3 @@ class Door:
     def _shut(self) -> None:
         self._loop.remove_reader(self._end)
         self._end.close()
-
-
-def when_shut(end: socket.socket, call: Callable[[], None]) -> None:
-    """Call when the door at the other end is shut; nothing is ever said through it."""
-    loop = asyncio.get_running_loop()
-
-    def look() -> None:
-        loop.remove_reader(end)
-        call()
-
-    loop.add_reader(end, look)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from itertools import compress
@@ -26,7 +26,10 @@ from proxy.core.pattern import whole_seconds
 from proxy.core.table import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
     from aiohttp import web  # whoever only reads settings need not wait for it
+    from multidict import MultiMapping
 
 Forwarded = Literal["drop", "add"]
 
@@ -133,9 +136,21 @@ _RATE_LIMIT_VALUE: Final = re.compile(
 _MOST_NAMES: Final = 2048
 
 
-def _names(pairs: Iterable[tuple[str, str]]) -> str:
-    """Join the names, a line each. Not of the headers' keys, which have a name only once."""
-    return "\n".join([name for name, _ in pairs])
+def _passing(
+    headers: MultiMapping[str],
+    decide: _lru_cache_wrapper[tuple[bool, ...]],
+    given: Hashable,
+) -> Iterator[tuple[str, str]]:
+    """Yield the headers that pass.
+
+    decide: tells of each, by all their names, what the connection names, and what is `given`.
+    """
+    pairs = list(headers.items())
+    # Not the headers' keys, which have a name only once.
+    names = "\n".join([name for name, _ in pairs])
+    connection = ",".join(headers.getall("connection", ()))
+    is_usual = len(names) + len(connection) <= _MOST_NAMES
+    return compress(pairs, (decide if is_usual else decide.__wrapped__)(names, connection, given))
 
 
 def named_by_connection(value: str) -> frozenset[str]:
@@ -152,12 +167,7 @@ def to_upstream(
         credentials, every credential of the client's is left out.
     """
     headers = request.headers
-    pairs = list(headers.items())
-    names, connection = _names(pairs), ",".join(headers.getall("connection", ()))
-    passing = (
-        _pass_to_upstream if len(names) + len(connection) <= _MOST_NAMES else _decide_for_upstream
-    )(names, connection, tuple(added))
-    out = CIMultiDict(compress(pairs, passing))
+    out = CIMultiDict(_passing(headers, _pass_to_upstream, tuple(added)))
     out["Accept-Encoding"] = "identity"
     if forwarded == "add" and request.remote:
         out["X-Forwarded-For"] = request.remote
@@ -169,16 +179,14 @@ def to_upstream(
     return out
 
 
-def _decide_for_upstream(names: str, connection: str, added: tuple[str, ...]) -> tuple[bool, ...]:
+@lru_cache(maxsize=256)
+def _pass_to_upstream(names: str, connection: str, added: tuple[str, ...]) -> tuple[bool, ...]:
     """Return which of the client's headers pass. names: theirs, a line each."""
     replaced = {name.lower() for name in added}
     if replaced & _CREDENTIALS:
         replaced |= _CREDENTIALS
     left_out = _NOT_UPSTREAM | named_by_connection(connection) | replaced
     return tuple(name not in left_out for name in names.lower().split("\n"))
-
-
-_pass_to_upstream: Final = lru_cache(maxsize=256)(_decide_for_upstream)
 
 
 def credentials_of(added: Mapping[str, str]) -> Credentials:
@@ -193,12 +201,7 @@ def to_client(
 
     decoded: the body's content encoding was taken off.
     """
-    pairs = list(headers.items())
-    names, connection = _names(pairs), ",".join(headers.getall("connection", ()))
-    selected = (
-        _pass_to_client if len(names) + len(connection) <= _MOST_NAMES else _decide_for_client
-    )(names, connection, decoded)
-    passing = list(compress(pairs, selected))
+    passing = list(_passing(headers, _pass_to_client, decoded))
     # Nearly always nothing is wrong with any of them.
     values = " ".join([value for _, value in passing])
     if upstream_host in values.lower() or not _is_clean(values):
@@ -212,7 +215,8 @@ def to_client(
     return out
 
 
-def _decide_for_client(names: str, connection: str, decoded: bool) -> tuple[bool, ...]:  # noqa: FBT001 - a cache's key
+@lru_cache(maxsize=256)
+def _pass_to_client(names: str, connection: str, decoded: bool) -> tuple[bool, ...]:  # noqa: FBT001 - a cache's key
     """Return which of the upstream's headers pass. names: theirs, a line each."""
     left_out = _NOT_CLIENT | named_by_connection(connection)
     if decoded:
@@ -225,9 +229,6 @@ def _decide_for_client(names: str, connection: str, decoded: bool) -> tuple[bool
         )
         for name in names.lower().split("\n")
     )
-
-
-_pass_to_client: Final = lru_cache(maxsize=256)(_decide_for_client)
 
 
 def of_error(

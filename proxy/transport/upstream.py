@@ -119,8 +119,8 @@ class Upstream:
         wire.give(self._limits.response)
         try:
             head = self._head(method, target, headers, body, whole)
-            if whole is not None and len(whole) <= _AT_ONCE:
-                wire.send(head + whole)
+            if body is None or (whole is not None and len(whole) <= _AT_ONCE):
+                wire.send(head + (whole or b""))
             else:
                 wire.send(head)
                 sending = self.loop.create_task(self._send(wire, headers, body, whole))
@@ -173,11 +173,10 @@ class Upstream:
         self,
         wire: Wire,
         headers: CIMultiDict[str],
-        body: RequestBody | None,
+        body: RequestBody,
         whole: bytes | None,
     ) -> None:
         """Send a request's body as it comes; the wait for the answer begins at its end."""
-        assert body is not None  # noqa: S101 - no body is whole
         writer = StreamWriter(wire, self.loop)
         if hdrs.TRANSFER_ENCODING in headers:
             writer.enable_chunking()

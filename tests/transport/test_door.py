@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from proxy.transport.door import Door, Entrance, door_pair, send_through, when_shut
+from proxy.transport.door import Door, Entrance, door_pair, send_through
 from tests.upstreams import PATIENCE
 
 
@@ -108,10 +108,12 @@ async def test_what_was_given_before_the_door_shut_is_served(stack: ExitStack) -
 async def test_the_other_side_hears_of_a_door_that_shuts(stack: ExitStack) -> None:
     _, (worker,), _ = enter(stack, b"one")
     heard = asyncio.Event()
-    when_shut(worker.ours, heard.set)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(worker.ours, heard.set)
     worker.door.close()
     async with asyncio.timeout(PATIENCE):
         await heard.wait()
+    loop.remove_reader(worker.ours)
 
 
 async def test_nobody_is_let_in_once_it_is_closed(stack: ExitStack) -> None:

@@ -46,8 +46,8 @@ _END: Final = frozenset(
 )
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
 
-# What holds neither a response nor an item, and so nothing that could be an error.
 _EMBEDDED: Final = frozenset({"response", "item"})
+# What holds neither of them, and so nothing that could be an error.
 _USUAL_NAMES: Final = {
     kind: kind.encode()
     for kind in RESPONSE_EVENTS
