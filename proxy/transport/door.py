@@ -119,9 +119,8 @@ class Door:
 
     def close(self) -> None:
         """Take what was given already, and no more."""
-        if self._end.fileno() >= 0:
-            self._on_connection()
-            self._shut()
+        self._on_connection()
+        self._shut()
 
     def _on_connection(self) -> None:
         while self._end.fileno() >= 0:
@@ -147,5 +146,6 @@ class Door:
             connection.close()  # the client has left again
 
     def _shut(self) -> None:
-        self._loop.remove_reader(self._end)
-        self._end.close()
+        if self._end.fileno() >= 0:
+            self._loop.remove_reader(self._end)
+            self._end.close()

@@ -127,6 +127,16 @@ async def test_nobody_is_let_in_once_it_is_closed(stack: ExitStack) -> None:
         await asyncio.open_connection("127.0.0.1", port)
 
 
+async def test_a_door_may_be_closed_in_the_moment_in_which_its_supervisor_goes(
+    stack: ExitStack,
+) -> None:
+    _, (worker,), _ = enter(stack, b"one")
+    worker.ours.close()
+    worker.door.close()
+    worker.door.close()
+    assert worker.door._end.fileno() < 0
+
+
 async def test_a_door_whose_supervisor_is_gone_is_shut(stack: ExitStack) -> None:
     _, (worker,), _ = enter(stack, b"one")
     worker.ours.close()
