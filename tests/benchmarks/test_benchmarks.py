@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +16,7 @@ from rich.console import Console
 
 from tests.benchmarks.__main__ import benchmark
 from tests.benchmarks.answers import NO_STAMP, Api, Script, body, events, script_of
+from tests.benchmarks.clock import Clock
 from tests.benchmarks.contestants import contestants, discreet, provider
 from tests.benchmarks.http import LAST_CHUNK, BrokenError, chunk, unchunk
 from tests.benchmarks.load import Answer, Judge, connected, pace, saturate
@@ -87,6 +91,25 @@ async def test_its_streams_are_healthy_and_come_whole(
 
 async def _nothing() -> None:
     """Watch nothing."""
+
+
+async def test_a_clock_calls_each_in_its_turn_and_none_too_early() -> None:
+    loop = asyncio.get_running_loop()
+    clock, begins = Clock(loop), time.monotonic()
+    dues = [begins + delay for delay in (0.003, 0.001, 0.0015, 0.001, -1.0)]
+    called: list[tuple[float, float]] = []
+    over = asyncio.Event()
+
+    def note(due: float) -> None:
+        called.append((due, time.monotonic()))
+
+    for due in dues:
+        clock.call_at(due, partial(note, due))
+    clock.call_at(begins + 0.004, over.set)
+    async with asyncio.timeout(10):
+        await over.wait()
+    assert [due for due, _ in called] == sorted(dues)
+    assert all(at >= due for due, at in called)
 
 
 def test_both_sides_make_the_same_of_a_target() -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import sys
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, NamedTuple, cast
 
 import uvloop
 
 from tests.benchmarks.answers import NO_STAMP, body, events, script_of
+from tests.benchmarks.clock import Clock
 from tests.benchmarks.http import LAST_CHUNK, chunk, read_head
 
 _BLOCK: Final = 64 * 1024
@@ -74,12 +76,13 @@ def _halves(framed: bytes) -> tuple[bytes, bytes]:
 class Provider(asyncio.Protocol):
     """One connection to the provider."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, clock: Clock, phases: random.Random) -> None:
+        self._clock = clock
+        self._phases = phases
         self._received = b""
         self._paused = False
+        self._is_open = True
         self._blocks: Iterator[bytes] = iter(())
-        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no such class
@@ -87,8 +90,7 @@ class Provider(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._blocks = iter(())
-        if self._timer is not None:
-            self._timer.cancel()
+        self._is_open = False
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -110,7 +112,8 @@ class Provider(asyncio.Protocol):
         answer = prepared(head.first.split(b" ")[1].decode())
         if answer.rate:
             self._transport.write(answer.head)
-            self._pace(answer, 0, self._loop.time())
+            phase = self._phases.random() / answer.rate
+            self._pace(answer, 0, time.monotonic() + phase)
         else:
             self._blocks = iter(answer.blocks)
             self._write_on()
@@ -121,6 +124,8 @@ class Provider(asyncio.Protocol):
 
     def _pace(self, answer: Prepared, number: int, began: float) -> None:
         """Write an event at its time, counted from the stream's beginning: nothing adds up."""
+        if not self._is_open:
+            return
         before, after = answer.halves[number]
         stamp = b"%019d" % time.monotonic_ns() if after else b""
         number += 1
@@ -129,12 +134,14 @@ class Provider(asyncio.Protocol):
             return
         self._transport.write(before + stamp + after)
         due = began + number / answer.rate
-        self._timer = self._loop.call_at(due, self._pace, answer, number, began)
+        self._clock.call_at(due, partial(self._pace, answer, number, began))
 
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Provider, "127.0.0.1", 0, backlog=_BACKLOG)
+    # Streams are of many users: their events come at any moment, and in each run at the same.
+    make = partial(Provider, Clock(loop), random.Random(1))  # noqa: S311 - no secret
+    server = await loop.create_server(make, "127.0.0.1", 0, backlog=_BACKLOG)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     gc.freeze()
