@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -17,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from proxy.core.failures import Failure
 from proxy.core.table import Table
 from proxy.core.table_file import load_checked
+from proxy.memory import settle
 from proxy.operate.incidents import Entry
 from proxy.operate.log import Log, StructuredLog
 from proxy.operate.metrics import Metrics
@@ -203,7 +203,7 @@ async def serve(settings: Settings) -> None:
     table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
     async with log.attached(), serving(settings, table, log) as running:
-        gc.freeze()  # the table and the code stay: nobody need look at them again
+        settle()
         stop = _stop_on_signals(running, signal.SIGTERM, signal.SIGINT)
         announce(settings, running.address, running.admin)
         await stop.wait()
@@ -220,7 +220,7 @@ async def serve_worker(
     table = load_checked(settings.mappings)
     log = StructuredLog(settings.log_format, settings.log_originals)
     async with log.attached(), serving(settings, table, log, work) as running:
-        gc.freeze()
+        settle()
         stop = _stop_on_signals(running, signal.SIGTERM)
         loop = asyncio.get_running_loop()
 

@@ -62,6 +62,10 @@ class StreamSanitizer:
         self._decoder = Decoder(max_event)
         self._max_event = max_event
         self._stray = b""  # the last lines outside any field, for the operator
+        # A block that is begun, in pieces: joined once, it may be copied, be it megabytes. The
+        # decoder has not seen it.
+        self._begun: list[bytes] = []
+        self._begun_size = 0
         # Nothing is begun and nothing has ended: what is usual may go the quick way.
         self._is_usual = False
         self.content_seen = False
@@ -75,7 +79,7 @@ class StreamSanitizer:
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets for `chunk`."""
         start = 0
-        if len(chunk) <= self._max_event:
+        if self._begun_size + len(chunk) <= self._max_event:
             quick = self._stream.quick
             if self._is_usual and quick.begin and chunk.startswith(quick.begin):
                 start, count = quick.run(chunk, 0)
@@ -85,7 +89,7 @@ class StreamSanitizer:
                     return self._noted(chunk)
             if CR not in chunk:
                 return self._feed_blocks(chunk, start)
-        return self._noted(chunk[:start]) + self._feed(chunk[start:])
+        return self._noted(chunk[:start]) + self._feed(self._take_begun() + chunk[start:])
 
     def _feed_blocks(self, chunk: bytes, start: int) -> bytes:
         """Feed what may be usual, of which a run ends at `start`.
@@ -96,9 +100,8 @@ class StreamSanitizer:
         """
         out: list[bytes] = []
         copied = 0  # up to where it is written; it is read up to `start`
-        if not (self.closed or self._decoder.is_between(chunk)):
-            copied = start = end_of_block(chunk, 0)
-            out.append(self._feed(chunk[:start]))
+        if self._begun or not (self.closed or self._decoder.is_between(chunk)):
+            copied = start = self._finish_block(chunk, out)
         stream, read = self._stream, self._stream.read
         runs = _RUNS
         while start < len(chunk) and not self.closed:
@@ -119,9 +122,7 @@ class StreamSanitizer:
                 and chunk.startswith(b"\n", end + 1)
             ):
                 out.append(self._noted(chunk[copied:start]))
-                copied = end_of_block(chunk, start)
-                out.append(self._feed(chunk[start:copied]))
-                start = copied
+                copied = start = self._feed_block(chunk, start, out)
                 continue
             event = Event(chunk[data_at + 6 : end], name)
             verdict = read(event)
@@ -138,6 +139,40 @@ class StreamSanitizer:
         out.append(self._noted(chunk[copied:start]))
         self._settle()
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def _feed_block(self, chunk: bytes, start: int, out: list[bytes]) -> int:
+        """Feed a block that is not framed as usual, or has not ended; return where it ends."""
+        end = end_of_block(chunk, start)
+        if end or not chunk.startswith((b"data: ", b"event: "), start):
+            end = end or len(chunk)
+            out.append(self._feed(chunk[start:end]))
+            return end
+        self._begin(chunk[start:])
+        return len(chunk)
+
+    def _finish_block(self, chunk: bytes, out: list[bytes]) -> int:
+        """Feed what follows a block that is begun; return where the block ends."""
+        if not self._begun:
+            end = end_of_block(chunk, 0) or len(chunk)
+            out.append(self._feed(chunk[:end]))
+            return end
+        is_here = chunk.startswith(b"\n") and self._begun[-1].endswith(b"\n")
+        end = 1 if is_here else end_of_block(chunk, 0)
+        if not end:
+            self._begin(chunk)
+            return len(chunk)
+        self._begin(chunk[:end])
+        out.append(self._feed_blocks(self._take_begun(), 0))
+        return end
+
+    def _begin(self, piece: bytes) -> None:
+        if piece:
+            self._begun.append(piece)
+            self._begun_size += len(piece)
+
+    def _take_begun(self) -> bytes:
+        begun, self._begun, self._begun_size = self._begun, [], 0
+        return b"".join(begun)
 
     def _noted(self, written: bytes) -> bytes:
         """Keep the end of what is written, for an incident."""
@@ -168,24 +203,28 @@ class StreamSanitizer:
 
     def _settle(self) -> None:
         self.finished = self._stream.complete(cleanly=False)
-        self._is_usual = self._decoder.between_events and not (self.ended or self.closed)
+        self._is_usual = self._decoder.between_events and not (
+            self._begun or self.ended or self.closed
+        )
 
     def close(self) -> bytes:
         """Return what the client gets when the upstream ended the stream cleanly."""
+        out = self._feed(self._take_begun()) if self._begun else b""
         if self.closed:
-            return b""
+            return out
         rest = self._decoder.close()
-        return self._end(rest, Failure.CUT_IN_EVENT if rest else Failure.NO_END)
+        return out + self._end(rest, Failure.CUT_IN_EVENT if rest else Failure.NO_END)
 
     def fail(self, failure: Failure, detail: str = "") -> bytes:
         """Return what the client gets when the stream broke or was given up.
 
         detail: what is known of the cause, for the operator only.
         """
+        out = self._feed(self._take_begun()) if self._begun else b""
         if self.closed:
-            return b""
+            return out
         rest = self._decoder.close() if failure is not Failure.EVENT_TOO_LARGE else None
-        return self._end(rest, failure, detail)
+        return out + self._end(rest, failure, detail)
 
     def _end(self, rest: Event | None, failure: Failure, detail: str = "") -> bytes:
         if self._stream.complete(cleanly=failure is Failure.NO_END):

@@ -36,6 +36,8 @@ def test_what_would_fill_the_memory_is_not_parsed(piece: bytes) -> None:
     few, many = (b"[%b0]" % (piece * count) for count in (1000, 1_000_000))
     assert len(parse_json(few)) == 1001
     assert parse_json(many) is None
+    behind = b'["%b",%b' % (b"x" * 10_000_000, many[1:])
+    assert parse_json(behind) is None
 
 
 def test_a_large_text_of_few_parts_is_parsed() -> None:

@@ -145,6 +145,19 @@ class TestEndings:
         assert len(out) > len(first.data)
         assert one.closed
 
+    @pytest.mark.parametrize("large", [0, 100_000])
+    def test_an_event_in_pieces_passes_whole_when_its_end_is_there(
+        self, surface: str, large: int
+    ) -> None:
+        first, second, _ = STREAMS[surface]
+        said = second.data.replace(b"\ndata: {", b"\ndata: {" + b" " * large)
+        for cut_at in (1, 9, len(said) // 2, len(said) - 2, len(said) - 1):
+            one = sanitizer(surface)
+            assert one.feed(first.data) == first.data
+            assert one.feed(said[:cut_at]) == b""
+            assert one.feed(b"") == b""
+            assert one.feed(said[cut_at:] + second.data) == said + second.data
+
     def test_a_page_ends_the_stream(self, surface: str) -> None:
         assert (
             play(surface)

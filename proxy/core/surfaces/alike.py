@@ -86,11 +86,12 @@ class Alike:
     def _alone(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return the same for what can be one such event: nothing else has come."""
         size = len(chunk) - start - self._around
-        text_at = start + len(self.begin)
         if size < 0 or not chunk.endswith(self._tail):
             return start, 0
+        quote = start + len(self.begin) - 1
+        string = slice(quote, quote + size + 2)
         try:
-            loads(b'"%b"' % chunk[text_at : text_at + size])
+            loads(memoryview(chunk)[string] if size > _LARGEST else chunk[string])
         except JSONDecodeError:
             return start, 0
         self.found = True
