@@ -18,10 +18,12 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlencode
 
-Api = Literal["chat", "responses", "json"]
+Api = Literal["chat", "padded", "responses", "json"]
+"""padded: chat as OpenAI sends it, with a field of letters of any number in each chunk."""
 
 _PATHS: Final[dict[Api, str]] = {
     "chat": "/v1/chat/completions",
+    "padded": "/v1/chat/completions",
     "responses": "/v1/responses",
     "json": "/v1/chat/completions",
 }
@@ -79,8 +81,9 @@ def body(script: Script) -> bytes:
 @lru_cache(maxsize=8)
 def events(script: Script) -> tuple[bytes, ...]:
     """Return the stream's events as they are framed, without stamps."""
-    made = _responses if script.api == "responses" else _chat
-    return tuple(made(script.events, script.largest))
+    if script.api == "responses":
+        return tuple(_responses(script.events, script.largest))
+    return tuple(_chat(script.events, script.largest, is_padded=script.api == "padded"))
 
 
 def _texts(count: int, largest: int) -> list[str]:
@@ -93,8 +96,12 @@ def _texts(count: int, largest: int) -> list[str]:
     return texts
 
 
-def _chat(count: int, largest: int) -> list[bytes]:
-    def chunk(delta: dict[str, str] | None, finish: str | None = None) -> bytes:
+def _padding(number: int) -> str:
+    return "kT4vQz9dR2mXw7Lh"[: 1 + number * 7 % 16]
+
+
+def _chat(count: int, largest: int, *, is_padded: bool) -> list[bytes]:
+    def chunk(delta: dict[str, str] | None, finish: str | None = None, number: int = 0) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         value = {
             "id": "chatcmpl-CUvX7mJq2Rk9TzN4wYb8LdPfGhS1e",
@@ -105,11 +112,13 @@ def _chat(count: int, largest: int) -> list[bytes]:
         }
         if delta is None:
             value["usage"] = _usage("prompt", "completion", count)
+        elif is_padded:
+            value["obfuscation"] = _padding(number)
         return b"data: " + _dump(value) + b"\n\n"
 
     return [
         chunk({"role": "assistant", "content": ""}),
-        *(chunk({"content": text}) for text in _texts(count - 4, largest)),
+        *(chunk({"content": text}, None, n) for n, text in enumerate(_texts(count - 4, largest))),
         chunk({}, "stop"),
         chunk(None),
         b"data: [DONE]\n\n",
@@ -134,8 +143,8 @@ def _responses(count: int, largest: int) -> list[bytes]:
         {"type": "response.content_part.added", **place, "part": whole | {"text": ""}},
         *(
             {"type": "response.output_text.delta", **place, "delta": text, "logprobs": []}
-            | {"obfuscation": "kT4vQz9"}
-            for text in texts
+            | {"obfuscation": _padding(number)}
+            for number, text in enumerate(texts)
         ),
         {"type": "response.output_text.done", **place, "text": text, "logprobs": []},
         {"type": "response.content_part.done", **place, "part": whole},

@@ -11,7 +11,7 @@ from rich.table import Table
 from tests.benchmarks.contestants import Contestant
 from tests.benchmarks.rounds import FIRST, Results
 from tests.benchmarks.scale import EVENTS_A_SECOND, Curves, Point
-from tests.benchmarks.workloads import RESPONSES, WORKLOADS, Plan, Workload
+from tests.benchmarks.workloads import OTHERS, WORKLOADS, Plan, Workload
 
 WIDTH: Final = 100
 _BAR: Final = 44
@@ -40,9 +40,9 @@ def tell_results(console: Console, plan: Plan, results: Results) -> None:
     """Print everything but the curves."""
     names = list(results.costs)
     console.print(_costs(results, names, [w for w in plan.workloads if w in WORKLOADS]))
-    responses = [workload for workload in plan.workloads if workload in RESPONSES]
-    if responses:
-        console.print(_costs(results, names, responses))
+    others = [workload for workload in plan.workloads if workload in OTHERS]
+    if others:
+        console.print(_costs(results, names, others))
     for workload in plan.workloads:
         console.print(f"  {workload.name}: {workload.title}, µs of CPU per {workload.unit}")
     console.print("  in brackets: as a multiple of naive in the same round; medians of rounds\n")
@@ -126,7 +126,7 @@ def _tell_command(console: Console, results: Results) -> None:
             2 * a.each / b.each for a, b in zip(one, two, strict=True) if a.each and b.each
         )
         console.print(
-            f"discreet --workers 2: {statistics.median(rates[1]):,.0f} streams of W2 a second, "
+            f"discreet --workers 2: {statistics.median(rates[1]):,.0f} streams of R1 a second, "
             f"{gain:.2f} times one worker's {statistics.median(rates[0]):,.0f} (goal ≥ 1.70).\n"
             f"  Load and provider took {ends:.2f} cores of the same machine; by CPU time per "
             f"stream, two workers do {by_cpu:.2f} times as much."

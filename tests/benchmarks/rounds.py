@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.benchmarks.contestants import (
@@ -21,7 +21,7 @@ from tests.benchmarks.contestants import (
 )
 from tests.benchmarks.measure import Cost, first_byte, memory, run
 from tests.benchmarks.processes import rss
-from tests.benchmarks.workloads import WORKLOADS, Plan, Workload
+from tests.benchmarks.workloads import OTHERS, Plan, Workload
 
 Say = Callable[[str], None]
 
@@ -135,12 +135,12 @@ async def _round(
 
 
 async def _workers(results: Results, plan: Plan, provider: Running, folder: Path) -> None:
-    """Compare one worker's throughput with that of two, on W2: the most work for each byte.
+    """Compare one worker's throughput with that of two.
 
-    Connections are many, because the kernel spreads them over the workers by chance.
+    On R1, the most work for each byte: load and provider are on the same cores.
     """
-    many = next(workload for workload in WORKLOADS if workload.name == "W2")
-    many = Workload(many.name, many.title, many.script, 32, many.unit)
+    many = next(workload for workload in OTHERS if workload.name == "R1")
+    many = replace(many, connections=32)
     async with AsyncExitStack() as stack:
         running = {
             count: await stack.enter_async_context(

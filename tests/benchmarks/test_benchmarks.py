@@ -24,12 +24,12 @@ from tests.benchmarks.measure import Cost
 from tests.benchmarks.report import WIDTH
 from tests.benchmarks.rounds import FIRST, Results
 from tests.benchmarks.scale import points
-from tests.benchmarks.workloads import QUICK, RESPONSES, WORKLOADS
+from tests.benchmarks.workloads import OTHERS, QUICK, WORKLOADS
 from tests.upstreams import Upstream, Visit
 
 TINY: Final = replace(
     QUICK,
-    workloads=tuple(replace(one, connections=4) for one in (*WORKLOADS, RESPONSES[0])),
+    workloads=tuple(replace(one, connections=4) for one in (*WORKLOADS, OTHERS[0])),
     rounds=1,
     seconds=0.1,
     paced=0.1,
@@ -67,7 +67,7 @@ def test_a_contestant_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert set(missing) == {"nginx"}
 
 
-@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("api", ["chat", "padded", "responses"])
 @pytest.mark.parametrize("rate", [0.0, 200.0])
 async def test_its_streams_are_healthy_and_come_whole(
     api: Api, rate: float, tmp_path: Path
@@ -118,7 +118,7 @@ def test_both_sides_make_the_same_of_a_target() -> None:
 
 
 @pytest.mark.parametrize("count", [10, 50])
-@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("api", ["chat", "padded", "responses"])
 def test_a_stream_has_as_many_events_as_it_says(api: Api, count: int) -> None:
     assert body(Script(api, count)).count(b"\n\n") == count
 

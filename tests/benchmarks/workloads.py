@@ -40,11 +40,14 @@ WORKLOADS: Final = (
 )
 """Chat chunks of about 250 bytes."""
 
-RESPONSES: Final = (
+OTHERS: Final = (
     Workload("R1", "as W1, Responses events", Script("responses", 50), 16, "stream"),
     Workload("R2", "as W2, Responses events", Script("responses", 2000), 8, "stream"),
     Workload("R3", "as W3, Responses events", Script("responses", rate=50.0), 200, "event"),
+    Workload("P1", "as W1, padded chunks", Script("padded", 50), 16, "stream"),
+    Workload("P2", "as W2, padded chunks", Script("padded", 2000), 8, "stream"),
 )
+"""What has no goal of its own."""
 
 FIRST_BYTE: Final = Script("chat", 10)
 """Asked one at a time: nothing waits for anything but the proxy."""
@@ -61,7 +64,7 @@ class Plan:
     starts: of the command, for its time to ready.
     """
 
-    workloads: tuple[Workload, ...] = WORKLOADS + RESPONSES
+    workloads: tuple[Workload, ...] = WORKLOADS + OTHERS
     rounds: int = 3
     seconds: float = 2.0
     paced: float = 3.0

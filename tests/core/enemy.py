@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -69,6 +70,11 @@ USUAL: Final[dict[str, bytes]] = {
     b'data: {"type":"content_block_delta","index":0,"delta":{"text":"%"}}\n\n',
     OTHER: b'event: transcript.text.delta\ndata: {"type":"transcript.text.delta","delta":"%"}\n\n',
 }
+# The same where each has a number and padding (#) of its own.
+PADDED: Final[dict[str, bytes]] = {
+    RESPONSES: USUAL[RESPONSES].replace(b'"%"', b'"%","obfuscation":"#"'),
+    CHAT: USUAL[CHAT].replace(b"}]}", b'}],"obfuscation":"#"}'),
+}
 # Texts that are one, and bytes that are none or end theirs early.
 _TEXTS: Final = (
     b"GOLDFINCH",
@@ -82,6 +88,8 @@ _TEXTS: Final = (
     b"\n",
     b"\x00",
 )
+# What an event with padding has between its slots.
+_BETWEEN: Final = (b'","obfuscation":"', b'",null,\n"', b'"\r,"y":"')
 # A text that ends itself, with an error beside it: where the text is, or around that.
 _BESIDE: Final = b'x","error":{"message":"CANARY"},"y":"'
 _AROUND: Final = b'x"},"error":{"message":"CANARY"},"y":{"z":"'
@@ -93,12 +101,19 @@ def alike(surface: str) -> list[bytes]:
     hostile = _AROUND if surface in (CHAT, MESSAGES) else _BESIDE
     like = [usual.replace(b"%", text) for text in (*_TEXTS, hostile)]
     numbered = [usual.replace(b'":"%"', b'":"%%","n":%d' % n) for n in range(12)]
+    padded = [
+        PADDED.get(surface, usual).replace(b"%", text).replace(b"#", padding)
+        for text, padding in pairwise((b"x", *_TEXTS, b"x", *_BETWEEN, b"x"))
+    ]
     in_two_lines = usual.replace(b',"', b',\ndata: "', 1)
     return [
         *like,
         b"".join(like[:5]),
         like[0] * 20,
         b"".join(numbered),
+        *padded,
+        b"".join(padded[:3]),
+        padded[0] * 20,
         in_two_lines,
         in_two_lines.replace(b"\ndata: ", b"\n").replace(b"\n{", b"\ndata: {"),
         usual[:-20],

@@ -21,7 +21,7 @@ def chunk_of(text: str) -> dict[str, Any]:
 
 def taught(text: str = "Hello", name: bytes = b"") -> Alike:
     alike = Alike()
-    alike.learn(write_json(chunk_of(text)), "content", text, name)
+    alike.learn(write_json(chunk_of(text)), [("content", text)], name)
     return alike
 
 
@@ -36,6 +36,21 @@ BEFORE, AFTER = write_json(chunk_of("|")).split(b"|")
 
 def framed(*insides: bytes) -> bytes:
     return b"".join(encode(BEFORE + inside + AFTER) for inside in insides)
+
+
+def numbered_of(text: Any, padding: Any, number: Any) -> dict[str, Any]:
+    said = {"type": "delta", "delta": text, "logprobs": [], "obfuscation": padding}
+    return {**said, "sequence_number": number, "index": 0}
+
+
+def taught_numbers(passed: list[int]) -> Alike:
+    alike = Alike(passed.append)
+    slots = [("delta", "Hello"), ("sequence_number", 7), ("obfuscation", "xyz")]
+    alike.learn(write_json(numbered_of("Hello", "xyz", 7)), slots)
+    return alike
+
+
+FIRST, TO_PADDING, TO_NUMBER, REST = write_json(numbered_of("|", "|", "|")).split(b'"|"')
 
 
 @given(st.lists(st.text(), min_size=1), st.sampled_from([b"", b"delta"]))
@@ -60,6 +75,26 @@ def test_a_run_ends_before_what_is_not_whole() -> None:
 def test_a_run_ends_before_another_event(other: bytes) -> None:
     two = framed(b"a", b"b")
     assert run(taught(), two + other + framed(b"c"), 0) == (len(two), 2)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_run_ends_before_an_event_of_which_any_byte_around_is_another(slots: int) -> None:
+    alike = taught() if slots == 1 else taught_numbers([])
+    usual = framed(b"~") if slots == 1 else encode(write_json(numbered_of("~", "~", 7)))
+    for at in range(len(usual)):
+        if usual[at : at + 1] not in b"~7":
+            other = usual[:at] + b"#" + usual[at + 1 :]
+            assert run(alike, other, 0) == (0, 0)
+            end, count = run(alike, usual * 2 + other + usual, 0)
+            assert count in (1, 2)
+            assert end == len(usual) * count
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n"])
+def test_a_line_end_between_words_is_not_alike(end: bytes) -> None:
+    other = b"data: %b%b%b\n\n" % (BEFORE[:-1] + end + b'"', b"a", AFTER)
+    assert run(taught(), other, 0) == (0, 0)
+    assert run(taught(), framed(b"a") + other, 0) == (len(framed(b"a")), 1)
 
 
 HOSTILE = [
@@ -106,6 +141,68 @@ def test_a_run_is_what_each_event_is_by_itself(insides: list[bytes]) -> None:
         assert value == chunk_of(value["choices"][0]["delta"]["content"])
 
 
+@given(st.lists(st.tuples(st.text(), st.text(), st.integers(-(2**63), 2**64 - 1)), min_size=1))
+def test_events_with_a_number_and_padding_are_one_run(said: list[tuple[str, str, int]]) -> None:
+    chunk = b"".join(encode(write_json(numbered_of(*slots))) for slots in said)
+    passed: list[int] = []
+    assert run(taught_numbers(passed), chunk, 0) == (len(chunk), len(said))
+    assert passed == [said[-1][2]]
+
+
+# What could stand inside of such an event, and be read as what is expected there.
+PIECES = [
+    *(b'"a"', b"7", b" 7", b"7.0", b"-0", b"null", b"true", b",", b",null,\n", b",true,\n", b"\n"),
+    *(TO_PADDING, TO_NUMBER, TO_PADDING[1:], TO_NUMBER[:-1], b'"', b'"a', b"\r", b" ", b"[", b"]"),
+    *(b"{", b"}", b'"error":{}', b"\\", b"1e5", b"9" * 30, b"\xff"),
+    *(b'"a"' + TO_PADDING + b'"b"' + TO_NUMBER + b"8",) * 8,
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=6), min_size=1, max_size=4))
+@example([[b'"a"', TO_PADDING, b'"b"', TO_NUMBER, b"7", b",", b'"a"'], [TO_PADDING, b'"b"']])
+@example([[b'"a', TO_PADDING, b'b"', b",", b"null", b",", b'"b"', TO_NUMBER, b"7"]])
+@example([[b'"a"', b",", b"null", b",", b'"b"', TO_NUMBER, b"7"]])
+@example([[b'"a"', TO_PADDING, b'"b"', b",", b"true", b",", b"7"]])
+@example([[b'"a"', TO_NUMBER, b'"b"', TO_PADDING, b"7"]])
+@example([[b'"a"', TO_PADDING, b'"b"', TO_NUMBER, b"\r", b"7"]])
+@example([[b'"a"', b",null,\n", b'"b"', TO_NUMBER, b"7"]])
+@example([[b'"a"', TO_PADDING, b'"b"', TO_NUMBER, b"7", b"\n"]])
+def test_a_run_with_numbers_is_what_each_event_is_by_itself(insides: list[list[bytes]]) -> None:
+    chunk = b"".join(b"data: %b%b%b\n\n" % (FIRST, b"".join(one), REST) for one in insides)
+    passed: list[int] = []
+    end, count = run(taught_numbers(passed), chunk, 0)
+    *blocks, rest = chunk[:end].split(b"\n\n")
+    assert (rest, len(blocks)) == (b"", count)
+    values = []
+    for block in blocks:
+        assert b"\n" not in block
+        assert b"\r" not in block
+        value = json.loads(block.removeprefix(b"data: "))
+        text, padding, number = value["delta"], value["obfuscation"], value["sequence_number"]
+        assert list(value.items()) == list(numbered_of(text, padding, number).items())
+        assert list(map(type, (text, padding, number))) == [str, str, int]
+        values.append(number)
+    assert passed == values[-1:]
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_it_is_learned_from_json_as_anyone_writes_it(separators: tuple[str, str]) -> None:
+    written = [encode(json.dumps(chunk_of(text), separators=separators).encode()) for text in "abc"]
+    alike = Alike()
+    alike.learn(written[0][6:-2], [("content", "a")])
+    assert run(alike, b"".join(written), 0) == (sum(map(len, written)), 3)
+
+
+def test_lessons_that_were_worth_it_are_given_again() -> None:
+    alike = Alike()
+    for number in range(100):
+        data = b'{"id":%d,"content":"Hello"}' % number
+        alike.learn(data, [("content", "Hello")])
+        chunk = encode(data) * 20
+        assert run(alike, chunk, 0) == (len(chunk), 20)
+    assert alike.lessons
+
+
 def test_before_anything_was_learned_nothing_is_alike() -> None:
     assert run(Alike(), framed(b"a"), 0) == (0, 0)
     assert run(Alike(), b"", 0) == (0, 0)
@@ -116,25 +213,27 @@ def test_before_anything_was_learned_nothing_is_alike() -> None:
     [
         b'{"a":"\\"content\\":\\"Hello\\"","delta":{"text":"Hello"}}',
         b'{"content" : "Hello"}',
+        b'{"delta":{"content":"Hello"},"content":"Hello"}',
         b'{"content":"\\u0048ello"}',
         b'{"content":["Hello"]}',
     ],
 )
 def test_a_text_that_cannot_be_found_with_certainty_teaches_nothing(data: bytes) -> None:
     alike = Alike()
-    alike.learn(data, "content", "Hello")
+    alike.learn(data, [("content", "Hello")])
     assert run(alike, encode(data), 0) == (0, 0)
 
 
 @pytest.mark.parametrize("text", [None, 1, ["Hello"], {}])
 def test_only_a_string_is_learned(text: object) -> None:
     alike = Alike()
-    alike.learn(write_json({"content": text}), "content", text)
-    assert run(alike, encode(write_json({"content": text})), 0) == (0, 0)
+    alike.learn(write_json({"content": text}), [("content", text)])
+    for count in (1, 2):
+        assert run(alike, encode(write_json({"content": text})) * count, 0) == (0, 0)
 
 
 def test_a_provider_whose_events_are_never_alike_is_not_asked_for_ever() -> None:
     alike = Alike()
     for number in range(100):
-        alike.learn(b'{"id":%d,"content":"Hello"}' % number, "content", "Hello")
+        alike.learn(b'{"id":%d,"content":"Hello"}' % number, [("content", "Hello")])
     assert run(alike, encode(b'{"id":99,"content":"Hello"}'), 0) == (0, 0)

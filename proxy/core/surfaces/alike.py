@@ -1,9 +1,9 @@
-"""Events that differ from one that was judged in what the model says, and in nothing else.
+"""Events that differ from one that was judged in what is said and counted, and in nothing else.
 
 Parsing is most of what an event costs, and most events of a stream are the same bytes around
-another piece of text. Of an event that was parsed and found ordinary, the bytes before and
-after one string are kept. Where the same bytes stand around the inside of a JSON string, the
-event is the same object with another text: its keys, its numbers and all its other strings are
+another piece of text, a number and some padding. Of an event that was parsed and found ordinary,
+the bytes around these slots are kept. Where the same bytes stand around one string or number
+each, the event is the same object with others in their places: its keys and all else in it are
 those that were judged. A run of such events is found by one split and proven by one parse.
 
 Invariant: `run` passes what judging each event by itself would pass, and nothing else.
@@ -12,16 +12,19 @@ Invariant: `run` passes what judging each event by itself would pass, and nothin
 from __future__ import annotations
 
 from bisect import bisect
+from collections.abc import Callable, Iterable
 from itertools import accumulate, takewhile
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from orjson import JSONDecodeError, loads
 
-from proxy.core.jsontext import has_no_error, write_json
-from proxy.core.sse import LF
+from proxy.core.jsontext import write_json
+from proxy.core.sse import CR, LF
 
-# A provider whose events are never alike (a new id or time in each) is asked so many times.
+# So many lessons are given to a provider whose events are never alike (a new id or time in each). A
+# lesson costs as much as some events: it was worth it when so many were alike.
 _LESSONS: Final = 8
+_WORTH_IT: Final = 16
 
 # Bytes of the largest event that is learned from: an image is like no other.
 _LARGEST: Final = 4096
@@ -32,114 +35,184 @@ _REACH: Final = 64 * 1024
 # Bytes on each side of where two events meet: `"}` and a blank line, `data: ` and a brace.
 _MEET: Final = 4
 
+# What stands for the bytes between two slots while a run is parsed: no slot holds these values, and
+# no string can hold a line's end (RFC 8259, section 7).
+_BETWEEN_SLOTS: Final = ((b",null,\n", type(None)), (b",true,\n", bool))
+
+
+class _Slot(NamedTuple):
+    start: int
+    end: int
+    kind: type
+
 
 class Alike:
     """What the events of one stream have in common, once it is learned.
 
+    passed: called after each run with the last number in it, where events have one.
+
     begin: what such an event begins with, framed; b"" until one was learned.
     lessons: how many events will still be learned from.
-    found: one like another was there.
     """
 
     __slots__ = (
         "_around",
         "_between",
+        "_cut",
         "_end",
+        "_kinds",
+        "_last",
         "_meeting",
+        "_mids",
+        "_passed",
         "_rest",
+        "_served",
         "_tail",
         "begin",
-        "found",
         "lessons",
     )
 
-    def __init__(self) -> None:
-        self.begin = self._tail = self._meeting = self._rest = self._end = self._between = b""
-        self._around = 0
+    def __init__(self, passed: Callable[[int], None] | None = None) -> None:
+        self._passed = passed
         self.lessons = _LESSONS
-        self.found = False
+        self.begin = b""
+        self._served = 0  # events that were alike since the last lesson
+        self._last: list[Any] = []
 
     def run(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return where such events, of which the first begins at `start`, end, and their number."""
-        text_at = start + len(self.begin)
-        if chunk.find(b"\n", text_at) == len(chunk) - 2:
-            return self._alone(chunk, start)
+        if chunk.find(b"\n", start + len(self.begin)) == len(chunk) - 2:
+            end, count = self._alone(chunk, start)
+        else:
+            end, count = self._together(chunk, start)
+        if count:
+            self._served += count
+            if self._passed is not None and int in self._kinds:
+                self._passed(self._last[self._kinds.index(int)])
+        return end, count
+
+    def _together(self, chunk: bytes, start: int) -> tuple[int, int]:
         # To the last line end: what has none may be half an image, and a search in it long.
         whole = chunk[start + _MEET : chunk.rfind(b"\n", start, start + _REACH) + 1]
         # Split by the few bytes where two events meet: to search for all that stands between
-        # two texts takes five times as long.
+        # two of them takes five times as long.
         *pieces, last = whole.split(self._meeting)
-        meets_at = last.find(b"\n", len(self._rest)) + 2 - _MEET
-        if last.startswith(self._tail[-_MEET:], meets_at):
+        edge = self._meeting[:-_MEET]
+        meets_at = last.find(b"\n", len(self._rest)) + 2 - len(edge)
+        if last.startswith(edge, meets_at):
             pieces.append(last[:meets_at])
         # What ends a stream is not alike, and stands behind all that is.
         while pieces and not pieces[-1].endswith(self._end):
             pieces.pop()
-        text = slice(len(self._rest), -len(self._end))
-        texts = [piece[text] for piece in pieces]
-        texts = texts[: self._count(texts, whole)]
-        if not _are_strings(texts):
-            texts = list(takewhile(lambda text: _are_strings([text]), texts))
-        self.found = self.found or bool(texts)
-        return start + self._around * len(texts) + sum(map(len, texts)), len(texts)
+        insides = [piece[self._cut] for piece in pieces]
+        insides = insides[: self._count(insides, whole)]
+        if not self._are_alike(insides):
+            insides = list(takewhile(lambda inside: self._are_alike([inside]), insides))
+        return start + self._around * len(insides) + sum(map(len, insides)), len(insides)
 
     def _alone(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return the same for what can be one such event: nothing else has come."""
-        size = len(chunk) - start - self._around
-        if size < 0 or not chunk.endswith(self._tail):
+        at, end = start + len(self.begin), len(chunk) - len(self._tail)
+        if not chunk.endswith(self._tail):
             return start, 0
-        quote = start + len(self.begin) - 1
-        string = slice(quote, quote + size + 2)
-        try:
-            loads(memoryview(chunk)[string] if size > _LARGEST else chunk[string])
-        except JSONDecodeError:
-            return start, 0
-        self.found = True
-        return len(chunk), 1
+        if self._mids:
+            is_alike = end - at <= _LARGEST and self._are_alike([chunk[at:end]])
+        else:
+            inside = memoryview(chunk)[at:end] if end - at > _LARGEST else chunk[at:end]
+            is_alike = CR not in chunk and _is_string(inside)
+        return (len(chunk), 1) if is_alike else (start, 0)
 
-    def _count(self, texts: list[bytes], whole: bytes) -> int:
-        """Return for how many of the texts such events, written again, are the same bytes."""
-        written = b"%b%b%b" % (self._rest, self._between.join(texts), self._tail)
+    def _count(self, insides: list[bytes], whole: bytes) -> int:
+        """Return for how many of the insides such events, written again, are the same bytes."""
+        written = b"%b%b%b" % (self._rest, self._between.join(insides), self._tail)
         if whole.startswith(written):
-            return len(texts)
-        sizes = accumulate(map(len, texts))
+            return len(insides)
+        sizes = accumulate(map(len, insides))
         ends = [size + self._around * n - _MEET for n, size in enumerate(sizes, 1)]
         return bisect(ends, 0, key=lambda end: not whole.startswith(written[:end]))
 
-    def learn(self, data: bytes, name: str, text: object, event: bytes = b"") -> None:
-        """Keep what stands around `text` in an event that was judged, if that can be told.
+    def _are_alike(self, insides: list[bytes]) -> bool:
+        """Tell whether each inside is what the slots hold, with what stands between them.
 
-        data: one line, found ordinary whatever the string is that stands under `name` in it.
+        All are parsed as one list of values. There are as many values as slots and places between
+        slots, each of its kind; there are as many line ends as there are places between slots and
+        between insides, so that none of these is inside a string, and none was there before.
+        Then no comma is left for anything else: an inside that had more values, or fewer, would
+        begin or end where two commas meet.
+        """
+        count, mids = len(insides), self._mids
+        text = b",\n".join(insides)
+        if text.count(LF) != count - 1 or CR in text:
+            return False
+        for mid, place in mids:
+            text = text.replace(mid, place)
+        if mids and text.count(LF) != count * (len(mids) + 1) - 1:
+            return False
+        try:
+            values = loads(b"[%b]" % text)
+        except JSONDecodeError:
+            return False
+        if list(map(type, values)) != self._kinds * count:
+            return False
+        self._last = values[-len(self._kinds) :]
+        return True
+
+    def learn(self, data: bytes, slots: Iterable[tuple[str, object]], event: bytes = b"") -> None:
+        """Keep what stands around the slots in an event that was judged, if that can be told.
+
+        data: one line, found ordinary whatever the string or number is that stands under the
+            name of a slot in it.
+        slots: at most three, their names and what is in them. The first is what is said.
         event: the event's own name.
         """
-        if not self.lessons or not isinstance(text, str) or len(data) > _LARGEST:
+        if self._served >= _WORTH_IT:
+            self.lessons = _LESSONS
+        if not self.lessons or len(data) > _LARGEST:
             return
         self.lessons -= 1
-        if LF in data or not has_no_error(data):
+        self._served = 0
+        if LF in data:
             return
-        # The name's closing quote has no backslash before it, so that it cannot stand inside
-        # another string: what follows is the value itself.
-        key = write_json(name) + b":"
-        before, found, after = data.partition(key + write_json(text))
-        if found and len(after) > _MEET:
-            named = b"event: %b\n" % event if event else b""
-            self.begin = named + b"data: " + before + key + b'"'
-            self._tail = b'"' + after + b"\n\n"
-            self._meeting = self._tail[-_MEET:] + self.begin[:_MEET]
-            self._rest, self._end = self.begin[_MEET:], self._tail[:-_MEET]
-            self._between = self._tail + self.begin
-            self._around = len(self._between)
+        said, *more = (_slot(data, name, value) for name, value in slots)
+        if said is None or said.kind is not str:
+            return
+        first, *others = sorted(slot for slot in (said, *more) if slot is not None)
+        self._mids = []
+        self._kinds = [first.kind]
+        end = first.end
+        for slot, (place, kind) in zip(others, _BETWEEN_SLOTS, strict=False):
+            self._mids.append((data[end : slot.start], place))
+            self._kinds += (kind, slot.kind)
+            end = slot.end
+        named = b"event: %b\n" % event if event else b""
+        self.begin = named + b"data: " + data[: first.start]
+        self._tail = data[end:] + b"\n\n"
+        edge = self._tail[-_MEET:]
+        self._meeting = edge + self.begin[:_MEET]
+        self._rest, self._end = self.begin[_MEET:], self._tail[: -len(edge)]
+        self._cut = slice(len(self._rest), -len(self._end) or None)
+        self._between = self._tail + self.begin
+        self._around = len(self._between)
 
 
-def _are_strings(texts: list[bytes]) -> bool:
-    """Tell whether each text is the inside of one JSON string.
+def _slot(data: bytes, name: str, value: object) -> _Slot | None:
+    """Find where a value stands under its name; None where that cannot be told."""
+    if type(value) not in (str, int):
+        return None
+    # The name's closing quote has no backslash before it, so that it cannot stand inside
+    # another string: what follows is the value itself.
+    key, written = write_json(name), write_json(value)
+    for colon in (b":", b": "):
+        text = key + colon + written
+        at = data.find(text)
+        if at >= 0 and data.find(text, at + 1) < 0:
+            end = at + len(text)
+            return _Slot(end - len(written), end, type(value))
+    return None
 
-    No string holds a line's end (RFC 8259, section 7), so that each of those between the texts
-    stands outside: no text can reach into the next. Where there is nothing but strings, a text
-    that ends its own makes one more, so that they are too many.
-    """
+
+def _is_string(text: bytes | memoryview) -> bool:
     try:
-        found = loads(b'["%b"]' % b'",\n"'.join(texts))
+        return type(loads(text)) is str
     except JSONDecodeError:
         return False
-    return len(found) == len(texts) and set(map(type, found)) == {str}

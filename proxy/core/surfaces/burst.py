@@ -1,4 +1,4 @@
-"""Usual events that come together and are not alike: each has a number, a time or padding.
+"""Usual events that come together and are not alike: each has an id or a time of its own.
 
 They are framed by one split, and then parsed and judged each by itself.
 

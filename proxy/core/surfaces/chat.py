@@ -41,6 +41,8 @@ from proxy.core.surfaces.surface import (
 DONE: Final = b"[DONE]"
 _TYPE: Final = frozenset({"type"})
 _SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
+# Letters of any number, so that nobody who listens can tell a text by the length of its pieces.
+_PADDING: Final = "obfuscation"
 _CHUNKS: Final = ("chat.completion.chunk", "text_completion")
 
 
@@ -67,7 +69,7 @@ class ChatStream:
         if self._note_usual((value,), name):
             if not self._content_seen:
                 return Mark.PRELUDE
-            if self._alike.lessons:
+            if self.quick is self._alike:
                 self._learn(data, value)
             return Mark.CONTENT
         reader = self._ledger.reader
@@ -112,10 +114,10 @@ class ChatStream:
         return count
 
     def _learn(self, data: bytes, value: dict[str, Any]) -> None:
-        alike = self._alike
-        alike.learn(data, *_said(value["choices"][0]))
-        if not (alike.lessons or alike.found):
-            self.quick = Burst(self._note_usual)  # each has an id, a time or padding of its own
+        said = _said(value["choices"][0])
+        self._alike.learn(data, (said, (_PADDING, value.get(_PADDING))))
+        if not self._alike.lessons:
+            self.quick = Burst(self._note_usual)  # each has an id or a time of its own
             self.quick.look_for(b"")
 
     def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:

@@ -79,7 +79,7 @@ class MessagesStream:
         if kind == _DELTA and name in (b"", _DELTA_NAME) and self._marks.isdisjoint(value):
             delta = value.get("delta")  # the usual event
             if self.quick.lessons and type(delta) is dict:
-                self.quick.learn(data, "text", delta.get("text"), name)
+                self.quick.learn(data, [("text", delta.get("text"))], name)
             return Mark.CONTENT
         if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)

@@ -21,6 +21,7 @@ from proxy.core.incident import Ledger
 from proxy.core.jsontext import parse_json, write_json
 from proxy.core.spec import RESPONSE_EVENTS
 from proxy.core.sse import Event, encode
+from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.burst import Burst
 from proxy.core.surfaces.chat import DONE
 from proxy.core.surfaces.names import RESPONSES
@@ -45,6 +46,9 @@ _END: Final = frozenset(
     {"response.completed", "response.incomplete", "response.cancelled", "response.done"}
 )
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
+
+# What is different in each of the events that are alike: the last is padding.
+_SLOTS: Final = ("delta", "sequence_number", "obfuscation")
 
 _EMBEDDED: Final = frozenset({"response", "item"})
 # What holds neither of them, and so nothing that could be an error.
@@ -87,7 +91,8 @@ class ResponsesStream:
     """One stream of response events."""
 
     def __init__(self, ledger: Ledger, response_id: str = "", after: int = -1) -> None:
-        self.quick = Burst(self._note_usual)  # each has a number of its own, and padding
+        self._alike = Alike(self._note_number)
+        self.quick: Alike | Burst = self._alike
         self._ledger = ledger
         self._id = response_id  # known beforehand when a stream is resumed
         self._first = b""  # the first event that held the response, for the failed one
@@ -107,7 +112,7 @@ class ResponsesStream:
         if type(value) is not dict:
             return self._read_text(event, data, value)
         if self._note_usual((value,), name):
-            self.quick.look_for(name)
+            self._learn(data, value, name)
             return Mark.CONTENT
         kind, sequence = value.get("type"), value.get("sequence_number")
         if type(kind) is not str or is_error(value.get("error")) or not _is_ordinary(kind, value):
@@ -151,6 +156,18 @@ class ResponsesStream:
             count += 1
         self._written = self._written or count > 0
         return count
+
+    def _note_number(self, number: int) -> None:
+        self._sequence = number
+
+    def _learn(self, data: bytes, value: dict[str, Any], name: bytes) -> None:
+        if isinstance(self.quick, Burst):
+            self.quick.look_for(name)
+        elif type(value.get("delta")) is str:
+            slots = [(slot, value.get(slot)) for slot in _SLOTS]
+            self._alike.learn(data, slots, name)
+            if not self._alike.lessons:
+                self.quick = Burst(self._note_usual)
 
     def _read_embedded(
         self, value: dict[str, Any], data: bytes, event: Event
