@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from proxy.core.jsontext import write_json
 from proxy.core.sse import encode
 from proxy.core.surfaces.alike import Alike
+from proxy.core.surfaces.names import CHAT, MESSAGES, RESPONSES
+from tests.playbook import sanitizer
 
 
 def chunk_of(text: str) -> dict[str, Any]:
@@ -237,3 +239,41 @@ def test_a_provider_whose_events_are_never_alike_is_not_asked_for_ever() -> None
     for number in range(100):
         alike.learn(b'{"id":%d,"content":"Hello"}' % number, [("content", "Hello")])
     assert run(alike, encode(b'{"id":99,"content":"Hello"}'), 0) == (0, 0)
+
+
+def block_of(delta: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": 0, "delta": delta}
+
+
+@pytest.mark.parametrize(
+    ("surface", "usual", "own"),
+    [
+        pytest.param(CHAT, chunk_of("%"), [], id="chat"),
+        pytest.param(CHAT, chunk_of("%") | {"obfuscation": "%"}, [], id="padded chat"),
+        pytest.param(CHAT, chunk_of("%"), ["id"], id="an id in each"),
+        pytest.param(CHAT, chunk_of("%"), ["created"], id="a time in each"),
+        pytest.param(CHAT, chunk_of("%"), ["id", "created"], id="both in each"),
+        pytest.param(
+            RESPONSES,
+            {"type": "response.output_text.delta", "delta": "%", "obfuscation": "%"},
+            ["sequence_number"],
+            id="responses",
+        ),
+        pytest.param(MESSAGES, block_of({"type": "text_delta", "text": "%"}), [], id="text"),
+        pytest.param(MESSAGES, block_of({"thinking": "%"}), [], id="thinking"),
+        pytest.param(MESSAGES, block_of({"partial_json": "%"}), [], id="a tool's input"),
+    ],
+)
+def test_what_providers_send_is_alike(surface: str, usual: dict[str, Any], own: list[str]) -> None:
+    events = []
+    for number in range(40):
+        numbers = {name: f"{number}" if name == "id" else number for name in own}
+        text = json.dumps(usual | numbers).replace("%", f"word{number}")
+        events.append(encode(text.encode()))
+    one = sanitizer(surface)
+    for said in events[:4]:
+        assert one.feed(said) == said
+    quick = one._stream.quick
+    assert isinstance(quick, Alike)
+    whole = b"".join(events[4:])
+    assert run(quick, whole, 0) == (len(whole), 36)

@@ -43,6 +43,8 @@ _TYPE: Final = frozenset({"type"})
 _SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
 # Letters of any number, so that nobody who listens can tell a text by the length of its pieces.
 _PADDING: Final = "obfuscation"
+# What no judgement looks at either, and some servers write anew in each chunk.
+_OWN: Final = ("id", "created")
 _CHUNKS: Final = ("chat.completion.chunk", "text_completion")
 
 
@@ -56,6 +58,7 @@ class ChatStream:
         self._content_seen = False
         self._marks = ledger.reader.marks(_TYPE)
         self._alike = Alike()
+        self._own: dict[str, object] | None = None  # what the last lesson's chunk had of its own
         self.quick: Alike | Burst = self._alike
 
     def read(self, event: Event) -> Verdict:
@@ -115,9 +118,12 @@ class ChatStream:
 
     def _learn(self, data: bytes, value: dict[str, Any]) -> None:
         said = _said(value["choices"][0])
-        self._alike.learn(data, (said, (_PADDING, value.get(_PADDING))))
+        own = {name: value.get(name) for name in _OWN}
+        before, self._own = self._own or own, own
+        changed = [(name, own[name]) for name in _OWN if own[name] != before[name]]
+        self._alike.learn(data, (said, (_PADDING, value.get(_PADDING)), *changed))
         if not self._alike.lessons:
-            self.quick = Burst(self._note_usual)  # each has an id or a time of its own
+            self.quick = Burst(self._note_usual)
             self.quick.look_for(b"")
 
     def _read_text(self, event: Event, data: bytes, value: object) -> Verdict:

@@ -41,6 +41,7 @@ _MARKS: Final = {
 _KINDS: Final = ("message_", "content_block_")
 _DELTA: Final = "content_block_delta"
 _DELTA_NAME: Final = _DELTA.encode()
+_SAID: Final = ("text", "thinking", "partial_json")
 
 # The API's own error types, by status; anything else is an api_error.
 _TYPES: Final = {
@@ -79,7 +80,8 @@ class MessagesStream:
         if kind == _DELTA and name in (b"", _DELTA_NAME) and self._marks.isdisjoint(value):
             delta = value.get("delta")  # the usual event
             if self.quick.lessons and type(delta) is dict:
-                self.quick.learn(data, [("text", delta.get("text"))], name)
+                said = next((one for one in _SAID if one in delta), "")
+                self.quick.learn(data, [(said, delta.get(said))], name)
             return Mark.CONTENT
         if name == b"error":
             return reader.read(value, Origin.STREAM, raw=data)
