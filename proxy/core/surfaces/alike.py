@@ -12,9 +12,9 @@ Invariant: `run` passes what judging each event by itself would pass, and nothin
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from orjson import JSONDecodeError, loads
 
@@ -37,13 +37,10 @@ _MEET: Final = 4
 
 # What stands for the bytes between two slots while a run is parsed: no slot holds these values, and
 # no string can hold a line's end (RFC 8259, section 7).
-_BETWEEN_SLOTS: Final = ((b",null,\n", type(None)), (b",true,\n", bool))
-
-
-class _Slot(NamedTuple):
-    start: int
-    end: int
-    kind: type
+_BETWEEN_SLOTS: Final[tuple[tuple[bytes, type], ...]] = (
+    (b",null,\n", type(None)),
+    (b",true,\n", bool),
+)
 
 
 class Alike:
@@ -118,8 +115,10 @@ class Alike:
         if self._mids:
             is_alike = end - at <= _LARGEST and self._are_alike([chunk[at:end]])
         else:
-            inside = memoryview(chunk)[at:end] if end - at > _LARGEST else chunk[at:end]
-            is_alike = CR not in chunk and _is_string(inside)
+            quoted = slice(at - 1, end + 1)
+            is_alike = _is_string(
+                memoryview(chunk)[quoted] if end - at > _LARGEST else chunk[quoted]
+            )
         return (len(chunk), 1) if is_alike else (start, 0)
 
     def _count(self, insides: list[bytes], whole: bytes) -> int:
@@ -134,19 +133,21 @@ class Alike:
     def _are_alike(self, insides: list[bytes]) -> bool:
         """Tell whether each inside is what the slots hold, with what stands between them.
 
-        All are parsed as one list of values. There are as many values as slots and places between
-        slots, each of its kind; there are as many line ends as there are places between slots and
-        between insides, so that none of these is inside a string, and none was there before.
-        Then no comma is left for anything else: an inside that had more values, or fewer, would
-        begin or end where two commas meet.
+        Of one slot it is the inside of a string. Of more, all are parsed as one list of values.
+        There are as many values as slots and places between slots, each of its kind; there are as
+        many line ends as there are places between slots and between insides, so that none of these
+        is inside a string, and none was there before. Then no comma is left for anything else: an
+        inside that had more values, or fewer, would begin or end where two commas meet.
         """
         count, mids = len(insides), self._mids
+        if not mids:
+            return _are_strings(insides)
         text = b",\n".join(insides)
         if text.count(LF) != count - 1 or CR in text:
             return False
         for mid, place in mids:
             text = text.replace(mid, place)
-        if mids and text.count(LF) != count * (len(mids) + 1) - 1:
+        if text.count(LF) != count * (len(mids) + 1) - 1:
             return False
         try:
             values = loads(b"[%b]" % text)
@@ -157,7 +158,7 @@ class Alike:
         self._last = values[-len(self._kinds) :]
         return True
 
-    def learn(self, data: bytes, slots: Iterable[tuple[str, object]], event: bytes = b"") -> None:
+    def learn(self, data: bytes, slots: Sequence[tuple[str, object]], event: bytes = b"") -> None:
         """Keep what stands around the slots in an event that was judged, if that can be told.
 
         data: one line, found ordinary whatever the string or number is that stands under the
@@ -173,19 +174,28 @@ class Alike:
         self._served = 0
         if LF in data:
             return
-        said, *more = (_slot(data, name, value) for name, value in slots)
-        if said is None or said.kind is not str:
+        (name, said), *others = slots
+        place = _place(data, name, said)
+        if place is None or type(said) is not str:
             return
-        first, *others = sorted(slot for slot in (said, *more) if slot is not None)
-        self._mids = []
-        self._kinds = [first.kind]
-        end = first.end
-        for slot, (place, kind) in zip(others, _BETWEEN_SLOTS, strict=False):
-            self._mids.append((data[end : slot.start], place))
-            self._kinds += (kind, slot.kind)
-            end = slot.end
+        start, end = place
+        kinds: list[type] = [str]
+        mids: list[tuple[bytes, bytes]] = []
+        if others:
+            places: list[tuple[int, int, type]] = [(start, end, str)]
+            for name, value in others:
+                if (place := _place(data, name, value)) is not None:
+                    places.append((*place, type(value)))
+            (start, end, kinds[0]), *behind = sorted(places)
+            for (at, ends_at, kind), (mark, between) in zip(behind, _BETWEEN_SLOTS, strict=False):
+                mids.append((data[end:at], mark))
+                kinds += [between, kind]
+                end = ends_at
+        if not mids:  # its quotes stand around it
+            start, end = start + 1, end - 1
+        self._kinds, self._mids = kinds, mids
         named = b"event: %b\n" % event if event else b""
-        self.begin = named + b"data: " + data[: first.start]
+        self.begin = named + b"data: " + data[:start]
         self._tail = data[end:] + b"\n\n"
         edge = self._tail[-_MEET:]
         self._meeting = edge + self.begin[:_MEET]
@@ -195,8 +205,8 @@ class Alike:
         self._around = len(self._between)
 
 
-def _slot(data: bytes, name: str, value: object) -> _Slot | None:
-    """Find where a value stands under its name; None where that cannot be told."""
+def _place(data: bytes, name: str, value: object) -> tuple[int, int] | None:
+    """Find where a value begins and ends under its name; None where that cannot be told."""
     if type(value) not in (str, int):
         return None
     # The name's closing quote has no backslash before it, so that it cannot stand inside
@@ -207,8 +217,22 @@ def _slot(data: bytes, name: str, value: object) -> _Slot | None:
         at = data.find(text)
         if at >= 0 and data.find(text, at + 1) < 0:
             end = at + len(text)
-            return _Slot(end - len(written), end, type(value))
+            return end - len(written), end
     return None
+
+
+def _are_strings(texts: list[bytes]) -> bool:
+    """Tell whether each text is the inside of one JSON string.
+
+    No string holds a line's end, so that each of those between the texts stands outside: no text
+    can reach into the next. Where there is nothing but strings, a text that ends its own makes
+    one more, so that they are too many.
+    """
+    try:
+        found = loads(b'["%b"]' % b'",\n"'.join(texts))
+    except JSONDecodeError:
+        return False
+    return len(found) == len(texts) and set(map(type, found)) == {str}
 
 
 def _is_string(text: bytes | memoryview) -> bool:

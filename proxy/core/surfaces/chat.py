@@ -43,8 +43,6 @@ _TYPE: Final = frozenset({"type"})
 _SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
 # Letters of any number, so that nobody who listens can tell a text by the length of its pieces.
 _PADDING: Final = "obfuscation"
-# What no judgement looks at either, and some servers write anew in each chunk.
-_OWN: Final = ("id", "created")
 _CHUNKS: Final = ("chat.completion.chunk", "text_completion")
 
 
@@ -58,7 +56,8 @@ class ChatStream:
         self._content_seen = False
         self._marks = ledger.reader.marks(_TYPE)
         self._alike = Alike()
-        self._own: dict[str, object] | None = None  # what the last lesson's chunk had of its own
+        # What no judgement looks at, and some servers write anew in each chunk: the last lesson's.
+        self._own: tuple[object, object] | None = None
         self.quick: Alike | Burst = self._alike
 
     def read(self, event: Event) -> Verdict:
@@ -117,11 +116,14 @@ class ChatStream:
         return count
 
     def _learn(self, data: bytes, value: dict[str, Any]) -> None:
-        said = _said(value["choices"][0])
-        own = {name: value.get(name) for name in _OWN}
-        before, self._own = self._own or own, own
-        changed = [(name, own[name]) for name in _OWN if own[name] != before[name]]
-        self._alike.learn(data, (said, (_PADDING, value.get(_PADDING)), *changed))
+        slots = [_said(value["choices"][0])]
+        if _PADDING in value:
+            slots.append((_PADDING, value[_PADDING]))
+        before, self._own = self._own, (value.get("id"), value.get("created"))
+        if before is not None and before != self._own:
+            pairs = zip(("id", "created"), before, self._own, strict=True)
+            slots += [(name, now) for name, then, now in pairs if then != now]
+        self._alike.learn(data, slots)
         if not self._alike.lessons:
             self.quick = Burst(self._note_usual)
             self.quick.look_for(b"")
