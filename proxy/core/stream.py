@@ -156,8 +156,11 @@ class StreamSanitizer:
             end = end_of_block(chunk, 0) or len(chunk)
             out.append(self._feed(chunk[:end]))
             return end
-        is_here = chunk.startswith(b"\n") and self._begun[-1].endswith(b"\n")
-        end = 1 if is_here else end_of_block(chunk, 0)
+        in_new_line = self._begun[-1].endswith(b"\n")
+        if in_new_line and chunk.startswith(b":"):  # a comment inside an event is sent at once
+            out.append(self._feed(self._take_begun()))
+            return self._finish_block(chunk, out)
+        end = 1 if in_new_line and chunk.startswith(b"\n") else end_of_block(chunk, 0)
         if not end:
             self._begin(chunk)
             return len(chunk)

@@ -277,3 +277,94 @@ def test_what_providers_send_is_alike(surface: str, usual: dict[str, Any], own: 
     assert isinstance(quick, Alike)
     whole = b"".join(events[4:])
     assert run(quick, whole, 0) == (len(whole), 36)
+
+
+def delta_of(fields: str) -> bytes:
+    return encode(b'{"type":"response.output_text.delta",%b}' % fields.encode())
+
+
+def chunk_with(own: str) -> bytes:
+    choices = b'"choices":[{"index":0,"delta":{"content":"a"}}]'
+    return encode(b'{"object":"chat.completion.chunk",%b,%b}' % (own.encode(), choices))
+
+
+DONE = encode(b'{"type":"response.output_text.done","text":"q","sequence_number":9}')
+DEEP = "[" * 1000 + "]" * 1000
+
+
+@pytest.mark.parametrize(
+    ("surface", "events"),
+    [
+        pytest.param(
+            RESPONSES,
+            [
+                delta_of('"delta":"a","sequence_number":57,"sequence_number" :5'),
+                delta_of('"delta":"b","sequence_number":07,"sequence_number" :5'),
+            ],
+            id="a number that begins like the one that was judged",
+        ),
+        pytest.param(
+            RESPONSES,
+            [delta_of('"delta":"a","sequence_number":5.0,"sequence_number" :5')] * 2,
+            id="a number that is none",
+        ),
+        pytest.param(
+            CHAT,
+            [
+                chunk_with('"created":1'),
+                chunk_with('"created":57,"created" :5'),
+                chunk_with('"created":07,"created" :5'),
+            ],
+            id="a time that begins like the one that was judged",
+        ),
+        pytest.param(
+            RESPONSES,
+            [
+                delta_of('"delta":"a","x":{"sequence_number":5},"sequence_number" :5'),
+                delta_of('"delta":"b","x":{"sequence_number":8},"sequence_number" :5'),
+            ],
+            id="a number of the same name elsewhere",
+        ),
+        pytest.param(
+            RESPONSES,
+            [
+                delta_of('"obfuscation":70,"delta":"a","sequence_number":1'),
+                delta_of('"obfuscation":71,"delta":"b","sequence_number":2'),
+            ],
+            id="padding that is a number",
+        ),
+        pytest.param(
+            RESPONSES,
+            [
+                delta_of('"delta":"a","sequence_number" :5'),
+                DONE,
+                delta_of('"delta":"b","sequence_number" :5'),
+            ],
+            id="a number that cannot be found",
+        ),
+        pytest.param(
+            CHAT,
+            [chunk_with(f'"id":{DEEP}'), chunk_with(f'"id":{DEEP},"k":1')] * 2,
+            id="an id that is nested absurdly",
+        ),
+    ],
+)
+def test_what_is_odd_is_judged_as_it_is_by_itself(surface: str, events: list[bytes]) -> None:
+    quick, slow = sanitizer(surface), sanitizer(surface)
+    for said in events:
+        assert quick.feed(said) == slow._feed(said)
+    assert quick.events == slow.events
+    assert quick.close() == slow.close()
+
+
+def test_anthropics_blocks_are_learned_one_after_another() -> None:
+    one = sanitizer(MESSAGES)
+    for index in range(10):  # the lessons that there are, and two more
+        blocks = [
+            encode(write_json(block_of({"text": f"{n}"}) | {"index": index}))
+            for n in range(2 if index < 7 else 40)
+        ]
+        assert one.feed(b"".join(blocks)) == b"".join(blocks)
+        quick = one._stream.quick
+        assert isinstance(quick, Alike)
+        assert run(quick, blocks[0], 0) == (len(blocks[0]), 1)

@@ -373,3 +373,12 @@ def test_comments_after_the_end_are_dropped(surface: str) -> None:
 
 def test_a_keep_alive_is_sent_at_once() -> None:
     assert sanitizer(CHAT).feed(b": x\n") == ENCODED_KEEP_ALIVE
+
+
+def test_a_keep_alive_inside_an_event_is_sent_at_once() -> None:
+    first, second, _ = STREAMS[CHAT]
+    one = sanitizer(CHAT)
+    one.feed(first.data)
+    assert one.feed(second.data[:-1]) == b""
+    assert one.feed(b": x\n") == one.feed(b": x\n") == ENCODED_KEEP_ALIVE
+    assert one.feed(b"\n") == second.data

@@ -29,8 +29,10 @@ _WORTH_IT: Final = 16
 # Bytes of the largest event that is learned from: an image is like no other.
 _LARGEST: Final = 4096
 
-# Bytes that are looked at for one run: some hundred events, or a part of one image.
-_REACH: Final = 64 * 1024
+# Bytes that are looked at for one run, at first and at most: some ten or some hundred events. Where
+# runs are short, what is looked at beyond their end is lost.
+_REACH: Final = 16 * 1024
+_FAR_REACH: Final = 64 * 1024
 
 # Bytes on each side of where two events meet: `"}` and a blank line, `data: ` and a brace.
 _MEET: Final = 4
@@ -62,6 +64,7 @@ class Alike:
         "_meeting",
         "_mids",
         "_passed",
+        "_reach",
         "_rest",
         "_served",
         "_tail",
@@ -73,6 +76,7 @@ class Alike:
         self._passed = passed
         self.lessons = _LESSONS
         self.begin = b""
+        self._reach = _REACH
         self._served = 0  # events that were alike since the last lesson
         self._last: list[Any] = []
 
@@ -90,7 +94,7 @@ class Alike:
 
     def _together(self, chunk: bytes, start: int) -> tuple[int, int]:
         # To the last line end: what has none may be half an image, and a search in it long.
-        whole = chunk[start + _MEET : chunk.rfind(b"\n", start, start + _REACH) + 1]
+        whole = chunk[start + _MEET : chunk.rfind(b"\n", start, start + self._reach) + 1]
         # Split by the few bytes where two events meet: to search for all that stands between
         # two of them takes five times as long.
         *pieces, last = whole.split(self._meeting)
@@ -105,7 +109,9 @@ class Alike:
         insides = insides[: self._count(insides, whole)]
         if not self._are_alike(insides):
             insides = list(takewhile(lambda inside: self._are_alike([inside]), insides))
-        return start + self._around * len(insides) + sum(map(len, insides)), len(insides)
+        size = self._around * len(insides) + sum(map(len, insides))
+        self._reach = _FAR_REACH if size * 2 > self._reach else _REACH
+        return start + size, len(insides)
 
     def _alone(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return the same for what can be one such event: nothing else has come."""
@@ -163,7 +169,8 @@ class Alike:
 
         data: one line, found ordinary whatever the string or number is that stands under the
             name of a slot in it.
-        slots: at most three, their names and what is in them. The first is what is said.
+        slots: at most three, their names and what is in them. The first is what is said. Where
+            one of them cannot be found, nothing is learned.
         event: the event's own name.
         """
         if self._served >= _WORTH_IT:
@@ -184,8 +191,10 @@ class Alike:
         if others:
             places: list[tuple[int, int, type]] = [(start, end, str)]
             for name, value in others:
-                if (place := _place(data, name, value)) is not None:
-                    places.append((*place, type(value)))
+                place = _place(data, name, value)
+                if place is None:
+                    return
+                places.append((*place, type(value)))
             (start, end, kinds[0]), *behind = sorted(places)
             for (at, ends_at, kind), (mark, between) in zip(behind, _BETWEEN_SLOTS, strict=False):
                 mids.append((data[end:at], mark))
@@ -210,13 +219,17 @@ def _place(data: bytes, name: str, value: object) -> tuple[int, int] | None:
     if type(value) not in (str, int):
         return None
     # The name's closing quote has no backslash before it, so that it cannot stand inside
-    # another string: what follows is the value itself.
+    # another string: what follows is the value itself, or a number that begins like it.
     key, written = write_json(name), write_json(value)
+    if type(value) is int and data.count(key) != 1:
+        return None
     for colon in (b":", b": "):
         text = key + colon + written
         at = data.find(text)
         if at >= 0 and data.find(text, at + 1) < 0:
             end = at + len(text)
+            if type(value) is int and not data.startswith((b",", b"}"), end):
+                return None
             return end - len(written), end
     return None
 

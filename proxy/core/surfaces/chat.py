@@ -42,7 +42,9 @@ DONE: Final = b"[DONE]"
 _TYPE: Final = frozenset({"type"})
 _SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
 # Letters of any number, so that nobody who listens can tell a text by the length of its pieces.
-_PADDING: Final = "obfuscation"
+PADDING: Final = "obfuscation"
+# What no judgement looks at either, and some servers write anew in each chunk.
+_OWN: Final = ("id", "created")
 _CHUNKS: Final = ("chat.completion.chunk", "text_completion")
 
 
@@ -56,8 +58,7 @@ class ChatStream:
         self._content_seen = False
         self._marks = ledger.reader.marks(_TYPE)
         self._alike = Alike()
-        # What no judgement looks at, and some servers write anew in each chunk: the last lesson's.
-        self._own: tuple[object, object] | None = None
+        self._own: dict[str, object] = {}  # what the last lesson's chunk had of its own
         self.quick: Alike | Burst = self._alike
 
     def read(self, event: Event) -> Verdict:
@@ -117,13 +118,13 @@ class ChatStream:
 
     def _learn(self, data: bytes, value: dict[str, Any]) -> None:
         slots = [_said(value["choices"][0])]
-        if _PADDING in value:
-            slots.append((_PADDING, value[_PADDING]))
-        before, self._own = self._own, (value.get("id"), value.get("created"))
-        if before is not None and before != self._own:
-            pairs = zip(("id", "created"), before, self._own, strict=True)
-            slots += [(name, now) for name, then, now in pairs if then != now]
-        self._alike.learn(data, slots)
+        if type(value.get(PADDING)) is str:
+            slots.append((PADDING, value[PADDING]))
+        own = {name: value[name] for name in _OWN if type(value.get(name)) in (str, int)}
+        if self._own:
+            slots += [slot for slot in own.items() if slot not in self._own.items()]
+        self._own = own
+        self._alike.learn(data, slots[:3])
         if not self._alike.lessons:
             self.quick = Burst(self._note_usual)
             self.quick.look_for(b"")

@@ -79,7 +79,7 @@ class MessagesStream:
         kind = value.get("type")
         if kind == _DELTA and name in (b"", _DELTA_NAME) and self._marks.isdisjoint(value):
             delta = value.get("delta")  # the usual event
-            if self.quick.lessons and type(delta) is dict:
+            if type(delta) is dict:
                 said = next((one for one in _SAID if one in delta), "")
                 self.quick.learn(data, [(said, delta.get(said))], name)
             return Mark.CONTENT

@@ -23,7 +23,7 @@ from proxy.core.spec import RESPONSE_EVENTS
 from proxy.core.sse import Event, encode
 from proxy.core.surfaces.alike import Alike
 from proxy.core.surfaces.burst import Burst
-from proxy.core.surfaces.chat import DONE
+from proxy.core.surfaces.chat import DONE, PADDING
 from proxy.core.surfaces.names import RESPONSES
 from proxy.core.surfaces.resource import clean, fault_of, read_resource, read_response
 from proxy.core.surfaces.surface import (
@@ -46,9 +46,6 @@ _END: Final = frozenset(
     {"response.completed", "response.incomplete", "response.cancelled", "response.done"}
 )
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
-
-# What is different in each of the events that are alike: the last is padding.
-_SLOTS: Final = ("delta", "sequence_number", "obfuscation")
 
 _EMBEDDED: Final = frozenset({"response", "item"})
 # What holds neither of them, and so nothing that could be an error.
@@ -164,7 +161,9 @@ class ResponsesStream:
         if isinstance(self.quick, Burst):
             self.quick.look_for(name)
         elif type(value.get("delta")) is str:
-            slots = [(slot, value.get(slot)) for slot in _SLOTS]
+            slots = [("delta", value["delta"]), ("sequence_number", value["sequence_number"])]
+            if type(value.get(PADDING)) is str:
+                slots.append((PADDING, value[PADDING]))
             self._alike.learn(data, slots, name)
             if not self._alike.lessons:
                 self.quick = Burst(self._note_usual)
