@@ -212,24 +212,25 @@ class StreamSanitizer:
 
     def close(self) -> bytes:
         """Return what the client gets when the upstream ended the stream cleanly."""
-        out = self._feed(self._take_begun()) if self._begun else b""
-        if self.closed:
-            return out
-        rest = self._decoder.close()
-        return out + self._end(rest, Failure.CUT_IN_EVENT if rest else Failure.NO_END)
+        return self._end(None)
 
     def fail(self, failure: Failure, detail: str = "") -> bytes:
         """Return what the client gets when the stream broke or was given up.
 
         detail: what is known of the cause, for the operator only.
         """
+        return self._end(failure, detail)
+
+    def _end(self, failure: Failure | None, detail: str = "") -> bytes:
+        """End the stream. failure: None where the upstream ended it cleanly."""
         out = self._feed(self._take_begun()) if self._begun else b""
         if self.closed:
             return out
-        rest = self._decoder.close() if failure is not Failure.EVENT_TOO_LARGE else None
-        return out + self._end(rest, failure, detail)
+        rest = None if failure is Failure.EVENT_TOO_LARGE else self._decoder.close()
+        clean = Failure.CUT_IN_EVENT if rest else Failure.NO_END
+        return out + self._end_with(rest, failure or clean, detail)
 
-    def _end(self, rest: Event | None, failure: Failure, detail: str = "") -> bytes:
+    def _end_with(self, rest: Event | None, failure: Failure, detail: str) -> bytes:
         if self._stream.complete(cleanly=failure is Failure.NO_END):
             self.closed = self.ended = True
             self._is_usual = False
