@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ def finder(name: bytes = b"") -> tuple[Burst, list[Any]]:
     """Return one to which objects with an "n" are usual, and what it has noted."""
     noted: list[Any] = []
 
-    def usual(values: Sequence[Any], of: bytes) -> int:
+    def usual(values: Iterable[Any], of: bytes) -> int:
         count = 0
         for value in values:
             if not (isinstance(value, dict) and "n" in value and of == name):

@@ -7,7 +7,7 @@ Invariant: `run` passes what judging each event by itself would pass, and nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any, Final
@@ -31,7 +31,7 @@ class Burst:
 
     __slots__ = ("_between", "_name", "_usual", "begin")
 
-    def __init__(self, usual: Callable[[Sequence[Any], bytes], int]) -> None:
+    def __init__(self, usual: Callable[[Iterable[Any], bytes], int]) -> None:
         self._usual = usual
         self._name = self._between = self.begin = b""
 
@@ -53,11 +53,14 @@ class Burst:
             pieces = list(takewhile(_is_plain, pieces))
         elif _is_plain(last):  # other events may stand behind the burst
             pieces.append(last)
-        values: list[Any] = []
-        with suppress(JSONDecodeError):
-            values.extend(map(loads, pieces))
-        count = self._usual(values, self._name)
+        count = self._usual(_values(pieces), self._name)
         return start + sum(map(len, pieces[:count])) + len(self._between) * count, count
+
+
+def _values(pieces: list[bytes]) -> Iterator[Any]:
+    """Parse the pieces one by one, up to one that is no JSON: whoever judges may stop before."""
+    with suppress(JSONDecodeError):
+        yield from map(loads, pieces)
 
 
 def _is_plain(piece: bytes) -> bool:

@@ -10,7 +10,7 @@ nothing (vLLM, SGLang and LiteLLM send it right after an error), its absence nei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
@@ -94,7 +94,7 @@ class ChatStream:
         mark = Mark.CONTENT if self._content_seen else Mark.PRELUDE
         return Rewritten(data, b"", mark) if name else mark  # the APIs name no events
 
-    def _note_usual(self, values: Sequence[Any], name: bytes) -> int:
+    def _note_usual(self, values: Iterable[Any], name: bytes) -> int:
         """Return how many are usual, from the first on: of one choice, which goes on."""
         count = 0
         for value in values:

@@ -12,7 +12,7 @@ of them ends the stream here, so it counts once.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.core.errors import Origin, Reply, UpstreamError
@@ -134,7 +134,7 @@ class ResponsesStream:
             return Rewritten(data if rewritten is None else rewritten, safe_name, mark)
         return mark
 
-    def _note_usual(self, values: Sequence[Any], name: bytes) -> int:
+    def _note_usual(self, values: Iterable[Any], name: bytes) -> int:
         """Return how many are usual, from the first on: of a known type, no response, no item."""
         count = 0
         for value in values:
