@@ -38,6 +38,16 @@ def has_no_error(data: bytes) -> bool:
     return _BACKSLASH not in data or not (b"\\u006" in data or b"\\u007" in data)
 
 
+def has_names_once(data: bytes) -> bool:
+    """Tell whether a JSON text is strict, and has surely no name twice in one object."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    # Written again, the second of two has gone, with its quotes. An escape could be one too.
+    return b"\\u" not in data and write_json(value).count(_QUOTE) == data.count(_QUOTE)
+
+
 def _says_error(data: bytes) -> bool:
     places, rest = _first(data, _QUOTE)
     is_there = any(data.startswith(b'"error"', at) for at in places)

@@ -289,6 +289,12 @@ def chunk_with(own: str) -> bytes:
 
 
 DONE = encode(b'{"type":"response.output_text.done","text":"q","sequence_number":9}')
+TWICE = '"x":{"a":1},"x":2'
+DOUBLED = {
+    CHAT: chunk_with(TWICE).replace(b'"a"}', b'"%"}'),
+    RESPONSES: delta_of(f'{TWICE},"delta":"%","sequence_number":1'),
+    MESSAGES: encode(b'{"type":"content_block_delta",%b,"delta":{"text":"%%"}}' % TWICE.encode()),
+}
 DEEP = "[" * 1000 + "]" * 1000
 
 
@@ -341,6 +347,15 @@ DEEP = "[" * 1000 + "]" * 1000
                 delta_of('"delta":"b","sequence_number" :5'),
             ],
             id="a number that cannot be found",
+        ),
+        *(
+            pytest.param(
+                surface,
+                [made.replace(b"%", text) for text in (b"a", said)],
+                id=f"a doubled name in {surface} beside {said[:6].decode()}",
+            )
+            for surface, made in DOUBLED.items()
+            for said in (b"error", b"\\u0065", b"\\u0072" + b"x" * 10_000)
         ),
         pytest.param(
             CHAT,

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from proxy.core.jsontext import has_no_error, parse_json, write_json
+from proxy.core.jsontext import has_names_once, has_no_error, parse_json, write_json
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,22 @@ def test_what_stands_twice_and_hides_nothing_is_read(text: bytes) -> None:
 
 def test_an_error_in_a_strings_text_is_no_name() -> None:
     assert has_no_error(b'{"delta":"{\\"error\\": 1}"}')
+
+
+@pytest.mark.parametrize(
+    ("text", "once"),
+    [
+        (b'{"a":1,"b":"a","c":{"a":"\\""}}', True),
+        (b'{"a": [1, {"a": 2}]}', True),
+        (b'{"a":1,"a":2}', False),
+        (b'{"b":{"a":{},"a":"x"}}', False),
+        (b'{"a":1,"a":"\\u0022\\u0022"}', False),
+        (b'{"a":NaN}', False),
+        ('{"a":1}'.encode("utf-16-le"), False),
+        (b"[" * 500 + b'{"a":1,"a":2}' + b"]" * 500, False),
+        (b"", False),
+    ],
+    ids=str,
+)
+def test_names_that_stand_twice_are_seen(text: bytes, once: bool) -> None:  # noqa: FBT001 - a case
+    assert has_names_once(text) is once

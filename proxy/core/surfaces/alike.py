@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from orjson import JSONDecodeError, loads
 
-from proxy.core.jsontext import write_json
+from proxy.core.jsontext import has_names_once, write_json
 from proxy.core.sse import CR, LF
 
 # So many lessons are given to a provider whose events are never alike (a new id or time in each). A
@@ -179,7 +179,8 @@ class Alike:
             return
         self.lessons -= 1
         self._served = 0
-        if LF in data:
+        # Where a name stands twice, what a slot says decides whether `parse_json` looks closely.
+        if LF in data or not has_names_once(data):
             return
         (name, said), *others = slots
         place = _place(data, name, said)
