@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.contestants import Contestant
-from tests.benchmarks.rounds import FIRST, Results
+from tests.benchmarks.rounds import FIRST, WORKERS_ON, Results
 from tests.benchmarks.scale import EVENTS_A_SECOND, Curves, Point
 from tests.benchmarks.workloads import OTHERS, WORKLOADS, Plan, Workload
 
@@ -126,8 +126,9 @@ def _tell_command(console: Console, results: Results) -> None:
             2 * a.each / b.each for a, b in zip(one, two, strict=True) if a.each and b.each
         )
         console.print(
-            f"discreet --workers 2: {statistics.median(rates[1]):,.0f} streams of R1 a second, "
-            f"{gain:.2f} times one worker's {statistics.median(rates[0]):,.0f} (goal ≥ 1.70).\n"
+            f"discreet --workers 2: {statistics.median(rates[1]):,.0f} streams of {WORKERS_ON} a "
+            f"second, {gain:.2f} times one worker's {statistics.median(rates[0]):,.0f} "
+            "(goal ≥ 1.70).\n"
             f"  Load and provider took {ends:.2f} cores of the same machine; by CPU time per "
             f"stream, two workers do {by_cpu:.2f} times as much."
         )

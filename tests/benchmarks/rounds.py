@@ -30,6 +30,10 @@ FIRST = "first byte"
 
 YARDSTICK = "naive"
 
+WORKERS_ON = "R1"
+"""What two workers are compared on: the most work for each byte, since load and provider have the
+same cores."""
+
 
 @dataclass(slots=True)
 class Results:
@@ -135,11 +139,8 @@ async def _round(
 
 
 async def _workers(results: Results, plan: Plan, provider: Running, folder: Path) -> None:
-    """Compare one worker's throughput with that of two.
-
-    On R1, the most work for each byte: load and provider are on the same cores.
-    """
-    many = next(workload for workload in OTHERS if workload.name == "R1")
+    """Compare one worker's throughput with that of two."""
+    many = next(workload for workload in OTHERS if workload.name == WORKERS_ON)
     many = replace(many, connections=32)
     async with AsyncExitStack() as stack:
         running = {

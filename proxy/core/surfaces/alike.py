@@ -21,8 +21,8 @@ from orjson import JSONDecodeError, loads
 from proxy.core.jsontext import has_names_once, write_json
 from proxy.core.sse import CR, LF
 
-# So many lessons are given to a provider whose events are never alike (a new id or time in each). A
-# lesson costs as much as some events: it was worth it when so many were alike.
+# So many lessons are given to a provider whose events are never alike. A lesson costs as much as
+# some events: it was worth it when so many were alike.
 _LESSONS: Final = 8
 _WORTH_IT: Final = 16
 

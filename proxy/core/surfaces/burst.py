@@ -1,4 +1,4 @@
-"""Usual events that come together and are not alike: each has an id or a time of its own.
+"""Usual events that come together and are not alike: each has more of its own than slots can hold.
 
 They are framed by one split, and then parsed and judged each by itself.
 
