@@ -46,11 +46,15 @@ def test_a_large_text_of_few_parts_is_parsed() -> None:
 
 @pytest.mark.parametrize("size", [10, 100_000])
 @pytest.mark.parametrize("quotes", [1, 5000])
-@pytest.mark.parametrize("word", [b'"error"', b'"\\u0065rror"', b'"\\u0072"'])
+@pytest.mark.parametrize(
+    "word",
+    [b'"error"', b'"\\u0065rror"', b'"\\u0072"', b'{"error":{}}', b'{"error":null,"error":1}'],
+)
 def test_an_error_is_seen_in_a_text_of_any_size(size: int, quotes: int, word: bytes) -> None:
     around = b'["%b"]' % (b"x" * size)
     many = b",".join([b'"a"'] * quotes)
-    assert has_no_error(b"[%b,%b,%b]" % (around, many, around))
+    for well in (b"0", b'{"error":null}', b'{"error": null}'):
+        assert has_no_error(b"[%b,%b,%b,%b,%b]" % (around, well, many, well, around))
     assert not has_no_error(b"[%b,%b,%b,%b]" % (around, many, word, around))
     assert not has_no_error(b"[%b,%b]" % (word, around))
 
@@ -85,6 +89,8 @@ def test_what_is_nested_absurdly_never_raises(depth: int) -> None:
 
 HIDDEN = {
     "an error behind null": b'{"error":{"message":"fake"},"error":null}',
+    "an error before a null that has spaces": b'{"error": {"message":"fake"}, "error": null}',
+    "an error beside nulls": b'[{"error":null},{"error":{"a":1},"error":null},{"error":null}]',
     "a text behind null": b'{"error":"fake","error":null,"choices":[]}',
     "an error in hidden choices": b'{"choices":[{"error":"fake"}],"choices":[]}',
     "deeper down": b'[{"a":{"error":{"a":1},"error":false}}]',
@@ -105,6 +111,7 @@ TWICE = {
     "an error that both parsers read": b'{"error":null,"error":{"code":"c"}}',
     "a word": b'{"error":null,"model":"a","model":"b"}',
     "without any error": b'{"choices":[1],"choices":[]}',
+    "beside a null": b'{"choices":[1],"choices":[],"error":null}',
 }
 
 

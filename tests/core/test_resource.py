@@ -46,6 +46,11 @@ STORED: dict[str, Json] = {
         "level": "error",
         "message": "canary",
     },
+    "a moderation that failed": {
+        "object": "response",
+        "id": "resp_1",
+        "moderation": {"input": {"type": "error", "code": "canary", "message": "canary"}},
+    },
     "an error that is a list": {"object": "x", "id": "x", "error": ["canary"]},
     "an error that is a number": {"object": "x", "id": "x", "error": 7, "last_error": "canary"},
 }
@@ -108,6 +113,11 @@ def test_content_is_left_as_it_is(value: Json) -> None:
     account = ledger(OTHER)
     assert read_resource(copy.deepcopy(value), account) == Ordinary(None)
     assert not account.incidents
+
+
+def test_a_reason_that_is_not_known_is_not_told() -> None:
+    got, _ = read({"object": "response", "id": "x", "incomplete_details": {"reason": "canary"}})
+    assert got["incomplete_details"] is None
 
 
 def test_a_job_without_an_error_yet_is_left_as_it_is() -> None:

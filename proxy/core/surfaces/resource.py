@@ -30,6 +30,19 @@ _MAX_DEPTH: Final = 4
 # Where an object keeps other objects, by its `object` field.
 _CHILDREN: Final = {"list": ("data",), "response": ("output",), "response.compaction": ("output",)}
 
+# The fields that `_clean_own` reads first: most objects have none of them.
+_OWN_FIELDS: Final = frozenset(
+    {
+        "error",
+        "errors",
+        "incomplete_details",
+        "last_error",
+        "level",
+        "moderation",
+        "status_details",
+    }
+)
+
 # openai-python 3.54.0, types/responses/mcp_tool_call_error.py
 _MCP_PROTOCOL: Final = "mcp_protocol_error"
 _MCP_TOOL: Final = "mcp_tool_execution_error"
@@ -94,7 +107,7 @@ def clean(value: object, ledger: Ledger, depth: int = 0, kind: str = "") -> bool
     """
     if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return False
-    changed = _clean_own(value, ledger)
+    changed = not _OWN_FIELDS.isdisjoint(value) and _clean_own(value, ledger)
     if str(value.get("type")).startswith("response."):  # an event
         changed |= clean(value.get("response"), ledger, depth + 1, "response")
         changed |= clean(value.get("item"), ledger, depth + 1)
