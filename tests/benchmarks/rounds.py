@@ -8,20 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.contestants import (
     Contestant,
     MissingError,
     Running,
-    discreet,
     said_port,
     spawned,
 )
 from tests.benchmarks.measure import Cost, first_byte, memory, run
 from tests.benchmarks.processes import rss
-from tests.benchmarks.workloads import OTHERS, Plan, Workload
+from tests.benchmarks.workers import Workers, compare
+from tests.benchmarks.workloads import Plan, Workload
 
 Say = Callable[[str], None]
 
@@ -30,10 +30,6 @@ FIRST = "first byte"
 
 YARDSTICK = "naive"
 
-WORKERS_ON = "R1"
-"""What two workers are compared on: the most work for each byte, since load and provider have the
-same cores."""
-
 
 @dataclass(slots=True)
 class Results:
@@ -41,13 +37,13 @@ class Results:
 
     costs: of each contestant, by workload, one for each round.
     memory: bytes for each open stream.
-    workers: of discreet, by the number of workers.
+    workers: of discreet; None where it was not asked, or on a single core.
     starts, checks: seconds to the ready line, and of `discreet check`.
     """
 
     costs: dict[str, dict[str, list[Cost]]] = field(default_factory=dict)
     memory: dict[str, list[float]] = field(default_factory=dict)
-    workers: dict[int, list[Cost]] = field(default_factory=dict)
+    workers: Workers | None = None
     starts: list[float] = field(default_factory=list)
     checks: list[float] = field(default_factory=list)
     idle: int = 0
@@ -74,13 +70,14 @@ class Results:
 
     def failures(self) -> list[str]:
         """Say which runs are invalid, and why."""
-        return [
+        told = [
             f"{name}, {workload}: {cost.failures} failures; {cost.first_failure}"
             for name, workloads in self.costs.items()
             for workload, costs in workloads.items()
             for cost in costs
             if cost.failures
         ]
+        return [*told, *(self.workers.failures() if self.workers else ())]
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -120,7 +117,8 @@ async def measure_all(
                 if taken is not None:
                     results.memory.setdefault(one.name, []).append(taken)
     if "discreet" in running:
-        await _workers(results, plan, provider, folder)
+        if plan.workers_rounds:
+            results.workers = await compare(plan.workers_rounds, plan.seconds, provider, folder)
         await _starts(results, plan, provider, folder)
     return results, missing
 
@@ -136,24 +134,6 @@ async def _round(
     for name, contestant in running.items():
         cost = await run(workload, seconds, contestant, provider)
         results.costs.setdefault(name, {}).setdefault(workload.name, []).append(cost)
-
-
-async def _workers(results: Results, plan: Plan, provider: Running, folder: Path) -> None:
-    """Compare one worker's throughput with that of two."""
-    many = next(workload for workload in OTHERS if workload.name == WORKERS_ON)
-    many = replace(many, connections=32)
-    async with AsyncExitStack() as stack:
-        running = {
-            count: await stack.enter_async_context(
-                discreet(provider.port, folder, f"--workers={count}")
-            )
-            for count in (1, 2)
-        }
-        await asyncio.sleep(1)  # the second worker may come a little after the ready line
-        for _ in range(plan.workers_rounds):
-            for count, one in running.items():
-                cost = await run(many, plan.seconds, one, provider)
-                results.workers.setdefault(count, []).append(cost)
 
 
 async def _starts(results: Results, plan: Plan, provider: Running, folder: Path) -> None:

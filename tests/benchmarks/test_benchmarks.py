@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import time
 from dataclasses import replace
 from functools import partial
@@ -21,9 +22,11 @@ from tests.benchmarks.contestants import contestants, discreet, provider
 from tests.benchmarks.http import LAST_CHUNK, BrokenError, chunk, unchunk
 from tests.benchmarks.load import Answer, Judge, connected, pace, saturate
 from tests.benchmarks.measure import Cost
+from tests.benchmarks.processes import family
 from tests.benchmarks.report import WIDTH
 from tests.benchmarks.rounds import FIRST, Results
 from tests.benchmarks.scale import points
+from tests.benchmarks.workers import compare, pinned
 from tests.benchmarks.workloads import OTHERS, QUICK, WORKLOADS
 from tests.upstreams import Upstream, Visit
 
@@ -37,7 +40,7 @@ TINY: Final = replace(
     open_streams=5,
     idle=Script("chat", rate=20.0),
     memory_rounds=1,
-    workers_rounds=0,
+    workers_rounds=1,
     starts=0,
 )
 HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -57,7 +60,33 @@ async def test_it_measures_from_end_to_end() -> None:
         assert told["results"]["memory"][name]
     lines = out.getvalue().splitlines()
     assert any("discreet" in line for line in lines)
+    compared = [line for line in lines if "--workers 2" in line]
+    assert len(compared) == (2 if len(os.sched_getaffinity(0)) > 1 else 0)
     assert max(map(len, lines)) <= WIDTH
+
+
+async def test_workers_are_compared_on_cores_of_their_own(tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    async with provider(tmp_path) as upstream:
+        workers = await compare(1, 0.1, upstream, tmp_path)
+        assert os.sched_getaffinity(upstream.pid or 0) == os.sched_getaffinity(0) == cores
+    if len(cores) == 1:
+        assert workers is None
+        return
+    assert workers is not None
+    for _, comparison in workers.comparisons():
+        (one,), (two,) = comparison.one, comparison.two
+        assert min(one.count, two.count, comparison.gain) > 0
+
+
+async def test_processes_are_pinned_with_all_below_them(tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    async with discreet(9, tmp_path, "--workers=2") as running:
+        pids = [int(process.name) for process in family(running.pid or 0)]
+        assert len(pids) > 1
+        with pinned((running.pid or 0,), {min(cores)}):
+            assert all(os.sched_getaffinity(pid) == {min(cores)} for pid in pids)
+        assert all(os.sched_getaffinity(pid) == cores for pid in pids)
 
 
 def test_a_contestant_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
