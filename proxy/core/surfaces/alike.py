@@ -68,6 +68,7 @@ class Alike:
         "_reach",
         "_rest",
         "_served",
+        "_slots",
         "_tail",
         "begin",
         "lessons",
@@ -89,8 +90,8 @@ class Alike:
             end, count = self._together(chunk, start)
         if count:
             self._served += count
-            if self._passed is not None and int in self._kinds:
-                self._passed(self._last[self._kinds.index(int)])
+            if self._passed is not None and int in self._slots:
+                self._passed(self._last[self._slots.index(int)])
         return end, count
 
     def _together(self, chunk: bytes, start: int) -> tuple[int, int]:
@@ -120,7 +121,7 @@ class Alike:
         if not chunk.endswith(self._tail):
             return start, 0
         if self._mids:
-            is_alike = end - at <= _LARGEST and self._are_alike([chunk[at:end]])
+            is_alike = end - at <= _LARGEST and self._is_alike(chunk[at:end])
         else:
             quoted = slice(at - 1, end + 1)
             is_alike = _is_string(
@@ -136,6 +137,26 @@ class Alike:
         sizes = accumulate(map(len, insides))
         ends = [size + self._around * n - _MEET for n, size in enumerate(sizes, 1)]
         return bisect(ends, 0, key=lambda end: not whole.startswith(written[:end]))
+
+    def _is_alike(self, inside: bytes) -> bool:
+        """Tell the same of a single inside, of more than one slot and without a line end.
+
+        Pieces of it are parsed as one list, with line ends between them: as many values as pieces,
+        none of which could hold others, are one in each.
+        """
+        rest, pieces = inside, []
+        for mid, _ in self._mids:
+            piece, _, rest = rest.partition(mid)
+            pieces.append(piece)
+        pieces.append(rest)
+        try:
+            values = loads(b"[%b]" % b",\n".join(pieces))
+        except JSONDecodeError:
+            return False
+        if CR in inside or list(map(type, values)) != self._slots:
+            return False
+        self._last = values
+        return True
 
     def _are_alike(self, insides: list[bytes]) -> bool:
         """Tell whether each inside is what the slots hold, with what stands between them.
@@ -163,7 +184,7 @@ class Alike:
             return False
         if list(map(type, values)) != self._kinds * count:
             return False
-        self._last = values[-len(self._kinds) :]
+        self._last = values[-len(self._kinds) :: 2]
         return True
 
     def learn(self, data: bytes, slots: Sequence[tuple[str, object]], event: bytes = b"") -> None:
@@ -206,7 +227,7 @@ class Alike:
                 end = ends_at
         if not mids:  # its quotes stand around it
             start, end = start + 1, end - 1
-        self._kinds, self._mids = kinds, mids
+        self._kinds, self._slots, self._mids = kinds, kinds[::2], mids
         named = b"event: %b\n" % event if event else b""
         self.begin = named + b"data: " + data[:start]
         self._tail = data[end:] + b"\n\n"
