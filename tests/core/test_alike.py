@@ -288,6 +288,15 @@ def chunk_with(own: str) -> bytes:
     return encode(b'{"object":"chat.completion.chunk",%b,%b}' % (own.encode(), choices))
 
 
+def far_choice(said: str, finish: str = "null") -> bytes:
+    delta = f'"index":{2**64},"delta":{{"content":"{said}"}},"finish_reason":{finish}'
+    return encode(b'{"object":"chat.completion.chunk","choices":[{%b}]}' % delta.encode())
+
+
+def text_of(said: str) -> bytes:
+    return encode(write_json(block_of({"type": "text_delta", "text": said})))
+
+
 DONE = encode(b'{"type":"response.output_text.done","text":"q","sequence_number":9}')
 TWICE = '"x":{"a":1},"x":2'
 DOUBLED = {
@@ -361,6 +370,16 @@ DEEP = "[" * 1000 + "]" * 1000
             CHAT,
             [chunk_with(f'"id":{DEEP}'), chunk_with(f'"id":{DEEP},"k":1')] * 2,
             id="an id that is nested absurdly",
+        ),
+        pytest.param(
+            CHAT,
+            [far_choice("error"), far_choice("a"), far_choice("b"), far_choice("error", '"stop"')],
+            id="an index beyond 64 bits",
+        ),
+        pytest.param(
+            MESSAGES,
+            [text_of("a"), text_of("[" * 1_000_001)],
+            id="a text of brackets that would be too many parts",
         ),
     ],
 )

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from orjson import JSONDecodeError, loads
 
-from proxy.core.jsontext import has_names_once, write_json
+from proxy.core.jsontext import has_names_once, is_out_of_measure, write_json
 from proxy.core.sse import CR, LF
 
 # So many lessons are given to a provider whose events are never alike. A lesson costs as much as
@@ -118,7 +118,7 @@ class Alike:
     def _alone(self, chunk: bytes, start: int) -> tuple[int, int]:
         """Return the same for what can be one such event: nothing else has come."""
         at, end = start + len(self.begin), len(chunk) - len(self._tail)
-        if not chunk.endswith(self._tail):
+        if not chunk.endswith(self._tail) or is_out_of_measure(chunk):
             return start, 0
         if self._mids:
             is_alike = end - at <= _LARGEST and self._is_alike(chunk[at:end])
