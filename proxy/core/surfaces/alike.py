@@ -105,7 +105,7 @@ class Alike:
         if last.startswith(edge, meets_at):
             pieces.append(last[:meets_at])
         # What ends a stream is not alike, and stands behind all that is.
-        while pieces and not pieces[-1].endswith(self._end):
+        while pieces and not (pieces[-1].endswith(self._end) and pieces[-1].startswith(self._rest)):
             pieces.pop()
         insides = [piece[self._cut] for piece in pieces]
         insides = insides[: self._count(insides, whole)]

@@ -29,6 +29,8 @@ _MAX_DEPTH: Final = 4
 
 # Where an object keeps other objects, by its `object` field.
 _CHILDREN: Final = {"list": ("data",), "response": ("output",), "response.compaction": ("output",)}
+# All the fields that do; most objects have none of them.
+_PLACES: Final = frozenset({"data", "item", "output", "response", "result", "sample"})
 
 # The fields that `_clean_own` reads first: most objects have none of them.
 _OWN_FIELDS: Final = frozenset(
@@ -108,6 +110,8 @@ def clean(value: object, ledger: Ledger, depth: int = 0, kind: str = "") -> bool
     if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return False
     changed = not _OWN_FIELDS.isdisjoint(value) and _clean_own(value, ledger)
+    if _PLACES.isdisjoint(value):
+        return changed
     if str(value.get("type")).startswith("response."):  # an event
         changed |= clean(value.get("response"), ledger, depth + 1, "response")
         changed |= clean(value.get("item"), ledger, depth + 1)
