@@ -48,15 +48,11 @@ _END: Final = frozenset(
 _MARKS: Final = dict.fromkeys(_PRELUDE, Mark.PRELUDE) | dict.fromkeys(_END, Mark.END)
 
 _EMBEDDED: Final = frozenset({"response", "item"})
-# What tells of no failure of its own.
-_WELL_NAMES: Final = {
-    kind: kind.encode() for kind in RESPONSE_EVENTS if kind not in {"error", "response.failed"}
-}
 # What holds neither of them, and so nothing that could be an error.
 _USUAL_NAMES: Final = {
-    kind: name
-    for kind, name in _WELL_NAMES.items()
-    if kind not in _MARKS and "output_item" not in kind
+    kind: kind.encode()
+    for kind in RESPONSE_EVENTS
+    if kind not in {"error", "response.failed", *_MARKS} and "output_item" not in kind
 }
 
 # Unknown types that are no `response.` events: OpenAI's own heartbeat, and codex's.
@@ -116,17 +112,12 @@ class ResponsesStream:
             self._learn(data, value, name)
             return Mark.CONTENT
         kind, sequence = value.get("type"), value.get("sequence_number")
-        if type(kind) is not str or kind not in _WELL_NAMES or "error" in value:
-            if (
-                type(kind) is not str
-                or is_error(value.get("error"))
-                or not _is_ordinary(kind, value)
-            ):
-                return not_ordinary(event, value, self._ledger.reader)
-            if kind == "response.failed":
-                response = value.get("response")
-                self._remember(response, data)
-                return fault_of(response if type(response) is dict else value, self._ledger, data)
+        if type(kind) is not str or is_error(value.get("error")) or not _is_ordinary(kind, value):
+            return not_ordinary(event, value, self._ledger.reader)
+        if kind == "response.failed":
+            response = value.get("response")
+            self._remember(response, data)
+            return fault_of(response if type(response) is dict else value, self._ledger, data)
         rewritten: bytes | None = None
         if "response" in value or "item" in value:
             verdict = self._read_embedded(value, data, event)
@@ -138,8 +129,7 @@ class ResponsesStream:
         mark = _MARKS.get(kind, Mark.CONTENT)
         if mark is Mark.END:
             self._ended = True
-        is_of_name = not name or name == _WELL_NAMES.get(kind)
-        if rewritten is not None or not (is_of_name or name.decode("utf-8", "replace") == kind):
+        if rewritten is not None or (name and name.decode("utf-8", "replace") != kind):
             safe_name = kind.encode() if name and kind in RESPONSE_EVENTS else b""
             return Rewritten(data if rewritten is None else rewritten, safe_name, mark)
         return mark
