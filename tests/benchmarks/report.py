@@ -122,10 +122,11 @@ def _tell_command(console: Console, results: Results) -> None:
     if results.workers is None:
         return
     for name, comparison in results.workers.comparisons():
-        one, two = comparison.rates
+        (one, two), gain = comparison.rates, comparison.gain
+        times = _INVALID if gain is None else f"{gain:.2f}"
         console.print(
             f"discreet --workers 2, {name}: {two:,.0f} streams of {MEASURED_ON.name} a second, "
-            f"{comparison.gain:.2f} times one worker's {one:,.0f}",
+            f"{times} times one worker's {one:,.0f}",
             highlight=False,
         )
     console.print(

@@ -70,14 +70,19 @@ class Results:
 
     def failures(self) -> list[str]:
         """Say which runs are invalid, and why."""
-        told = [
-            f"{name}, {workload}: {cost.failures} failures; {cost.first_failure}"
+        costs = [
+            (f"{name}, {workload}", cost)
             for name, workloads in self.costs.items()
-            for workload, costs in workloads.items()
-            for cost in costs
+            for workload, found in workloads.items()
+            for cost in found
+        ]
+        for name, comparison in self.workers.comparisons() if self.workers else ():
+            costs += [(f"workers, {name}", cost) for cost in (*comparison.one, *comparison.two)]
+        return [
+            f"{where}: {cost.failures} failures; {cost.first_failure}"
+            for where, cost in costs
             if cost.failures
         ]
-        return [*told, *(self.workers.failures() if self.workers else ())]
 
 
 def _median(values: Iterable[float | None]) -> float | None:

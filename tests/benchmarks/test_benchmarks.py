@@ -26,7 +26,7 @@ from tests.benchmarks.processes import family
 from tests.benchmarks.report import WIDTH
 from tests.benchmarks.rounds import FIRST, Results
 from tests.benchmarks.scale import points
-from tests.benchmarks.workers import compare, pinned
+from tests.benchmarks.workers import Comparison, Workers, compare, pinned
 from tests.benchmarks.workloads import OTHERS, QUICK, WORKLOADS
 from tests.upstreams import Upstream, Visit
 
@@ -76,7 +76,7 @@ async def test_workers_are_compared_on_cores_of_their_own(tmp_path: Path) -> Non
     assert workers is not None
     for _, comparison in workers.comparisons():
         (one,), (two,) = comparison.one, comparison.two
-        assert min(one.count, two.count, comparison.gain) > 0
+        assert min(one.count, two.count, comparison.gain or 0) > 0
 
 
 async def test_processes_are_pinned_with_all_below_them(tmp_path: Path) -> None:
@@ -84,9 +84,18 @@ async def test_processes_are_pinned_with_all_below_them(tmp_path: Path) -> None:
     async with discreet(9, tmp_path, "--workers=2") as running:
         pids = [int(process.name) for process in family(running.pid or 0)]
         assert len(pids) > 1
-        with pinned((running.pid or 0,), {min(cores)}):
+        with pinned({min(cores)}):
             assert all(os.sched_getaffinity(pid) == {min(cores)} for pid in pids)
         assert all(os.sched_getaffinity(pid) == cores for pid in pids)
+
+
+def test_a_comparison_with_a_failure_has_no_figure() -> None:
+    whole, broken = Cost(8, 1.0, 1.0), Cost(0, 1.0, 1.0, failures=1, first_failure="no answer")
+    assert Comparison([whole], [Cost(16, 1.0, 2.0)]).gain == pytest.approx(2.0)
+    failed = Comparison([broken], [whole])
+    assert failed.gain is None
+    results = Results(workers=Workers(failed, Comparison([whole], [whole])))
+    assert results.failures() == ["workers, a core each: 1 failures; no answer"]
 
 
 def test_a_contestant_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,10 @@ class Comparison:
     two: list[Cost] = field(default_factory=list)
 
     @property
-    def gain(self) -> float:
-        """Return the throughput of two as a multiple of one's in the same round."""
+    def gain(self) -> float | None:
+        """Return the throughput of two as a multiple of one's in a round; None if one failed."""
+        if any(cost.each is None for cost in (*self.one, *self.two)):
+            return None
         return statistics.median(
             _rate(two) / _rate(one) for one, two in zip(self.one, self.two, strict=True)
         )
@@ -58,13 +60,6 @@ class Workers:
 
     core_each: Comparison = field(default_factory=Comparison)
     both_cores: Comparison = field(default_factory=Comparison)
-
-    def failures(self) -> Iterator[str]:
-        """Say which runs are invalid, and why."""
-        for name, comparison in self.comparisons():
-            for cost in (*comparison.one, *comparison.two):
-                if cost.failures:
-                    yield f"workers, {name}: {cost.failures} failures; {cost.first_failure}"
 
     def comparisons(self) -> Iterator[tuple[str, Comparison]]:
         """Yield each with its name."""
@@ -91,8 +86,7 @@ async def compare(rounds: int, seconds: float, provider: Running, folder: Path) 
 
         async def cost(running: Running, count: int, on: list[int]) -> Cost:
             workload = replace(MEASURED_ON, connections=MEASURED_ON.connections * count)
-            pids = (os.getpid(), provider.pid or 0, running.pid or 0)
-            with pinned(pids, set(on)):
+            with pinned(set(on)):
                 return await run(workload, seconds, running, provider)
 
         for number in range(rounds):
@@ -105,19 +99,18 @@ async def compare(rounds: int, seconds: float, provider: Running, folder: Path) 
 
 
 @contextmanager
-def pinned(pids: tuple[int, ...], cores: set[int]) -> Iterator[None]:
-    """Keep processes, and those below them, on some cores."""
+def pinned(cores: set[int]) -> Iterator[None]:
+    """Keep this process, and all below it, on some cores."""
     before = os.sched_getaffinity(0)
-    _pin(pids, cores)
+    _pin(cores)
     try:
         yield
     finally:
-        _pin(pids, before)
+        _pin(before)
 
 
-def _pin(pids: tuple[int, ...], cores: set[int]) -> None:
-    for pid in pids:
-        for process in [Path("/proc", str(pid))] if pid == os.getpid() else family(pid):
-            for thread in (process / "task").iterdir():
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(int(thread.name), cores)
+def _pin(cores: set[int]) -> None:
+    for process in family(os.getpid()):
+        for thread in (process / "task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), cores)
