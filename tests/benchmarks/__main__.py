@@ -8,7 +8,6 @@ scale    the curves
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
 import json
 import resource
@@ -16,12 +15,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
-import uvloop
 from rich.console import Console
 
 from tests.benchmarks.contestants import contestants, provider
@@ -42,7 +40,7 @@ _POINT_SECONDS: Final = 0.6
 _CURVE_ROUNDS: Final = 3
 
 
-async def benchmark(
+def benchmark(
     console: Console, plan: Plan | None, curve_seconds: float | None, *names: str
 ) -> dict[str, Any]:
     """Measure what is asked for, print it, and return it as it goes into the file.
@@ -58,15 +56,15 @@ async def benchmark(
 
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
-        async with provider(folder) as upstream:
+        with provider(folder) as upstream:
             if plan is not None:
-                results, failed = await measure_all(plan, field, upstream, folder, say)
+                results, failed = measure_all(plan, field, upstream, folder, say)
                 missing |= failed
                 told |= {"plan": asdict(plan), "results": _results(results)}
                 tell_results(console, plan, results)
             if curve_seconds is not None:
                 scaled = [one for one in field if one.name in {"naive", "discreet"}]
-                curves = await scale(curve_seconds, _CURVE_ROUNDS, scaled, upstream, folder, say)
+                curves = scale(curve_seconds, _CURVE_ROUNDS, scaled, upstream, folder, say)
                 told["curves"] = _curves(curves)
                 tell_curves(console, curves)
     tell_missing(console, missing)
@@ -97,11 +95,10 @@ def _curves(curves: Curves) -> dict[str, Any]:
     }
 
 
-async def _ended_by_sigterm(measuring: Coroutine[None, None, dict[str, Any]]) -> dict[str, Any]:
-    """Measure; a SIGTERM ends everything that was started too, as SIGINT does by itself."""
-    task = asyncio.ensure_future(measuring)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await task
+def _end(number: int, frame: FrameType | None) -> None:
+    """End, and with it everything that was started."""
+    del frame
+    sys.exit(128 + number)
 
 
 def main() -> None:
@@ -118,7 +115,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # what it starts inherits this
     gc.freeze()
     names = filter(None, chosen.only.split(","))
-    told = uvloop.run(_ended_by_sigterm(benchmark(console, plan, curve_seconds, *names)))
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _end)
+    told = benchmark(console, plan, curve_seconds, *names)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(told, indent=1))
     console.print(f"all figures: {chosen.json}")

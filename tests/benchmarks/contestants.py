@@ -5,16 +5,17 @@ A contestant whose tool is not on this machine is told by name, never left out i
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -45,35 +46,31 @@ class Contestant(NamedTuple):
 
     name: str
     version: str
-    start: Callable[[int, Path], AbstractAsyncContextManager[Running]]
+    start: Callable[[int, Path], AbstractContextManager[Running]]
 
 
-@asynccontextmanager
-async def spawned(*command: str | Path, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+@contextmanager
+def spawned(*command: str | Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command; end it by its pid."""
-    with log.open("ab") as stderr:
-        process = await asyncio.create_subprocess_exec(
-            *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=stderr
-        )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
+    with (
+        log.open("ab") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process,
+    ):
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
-async def said_port(process: asyncio.subprocess.Process) -> int:
+def said_port(process: subprocess.Popen[bytes]) -> int:
     """Return the port that a command names in its first line."""
     assert process.stdout is not None
-    async with asyncio.timeout(_PATIENCE):
-        line = await process.stdout.readline()
+    ready, _, _ = select.select([process.stdout], [], [], _PATIENCE)
+    line = process.stdout.readline() if ready else b""
     found = re.search(rb"(?:^|127\.0\.0\.1:)(\d+)\b", line)
     if found is None:
         why = f"it did not start; it said {line!r}"
@@ -81,34 +78,34 @@ async def said_port(process: asyncio.subprocess.Process) -> int:
     return int(found[1])
 
 
-@asynccontextmanager
-async def provider(folder: Path) -> AsyncIterator[Running]:
+@contextmanager
+def provider(folder: Path) -> Iterator[Running]:
     """Run the provider that all stand in front of."""
     command = (sys.executable, "-m", "tests.benchmarks.upstream")
-    async with spawned(*command, log=folder / "provider.log") as process:
-        yield Running(await said_port(process), process.pid)
+    with spawned(*command, log=folder / "provider.log") as process:
+        yield Running(said_port(process), process.pid)
 
 
-@asynccontextmanager
-async def _direct(upstream: int, folder: Path) -> AsyncIterator[Running]:
+@contextmanager
+def _direct(upstream: int, folder: Path) -> Iterator[Running]:
     del folder
     yield Running(upstream, None)
 
 
-@asynccontextmanager
-async def _naive(upstream: int, folder: Path) -> AsyncIterator[Running]:
+@contextmanager
+def _naive(upstream: int, folder: Path) -> Iterator[Running]:
     command = (sys.executable, "-m", "tests.benchmarks.naive", f"http://127.0.0.1:{upstream}")
-    async with spawned(*command, log=folder / "naive.log") as process:
-        yield Running(await said_port(process), process.pid)
+    with spawned(*command, log=folder / "naive.log") as process:
+        yield Running(said_port(process), process.pid)
 
 
-@asynccontextmanager
-async def discreet(upstream: int, folder: Path, *flags: str) -> AsyncIterator[Running]:
+@contextmanager
+def discreet(upstream: int, folder: Path, *flags: str) -> Iterator[Running]:
     """Run this checkout's proxy with its default settings. Its log goes to a file, as JSON."""
     command = (sys.executable, "-m", "proxy", "serve", "--listen=127.0.0.1:0", *flags)
     upstream_flag = f"--upstream=http://127.0.0.1:{upstream}"
-    async with spawned(*command, upstream_flag, log=folder / "discreet.log") as process:
-        yield Running(await said_port(process), process.pid)
+    with spawned(*command, upstream_flag, log=folder / "discreet.log") as process:
+        yield Running(said_port(process), process.pid)
 
 
 def _nginx_conf(port: int, upstream: int, folder: Path) -> str:
@@ -144,15 +141,15 @@ http {{
 """
 
 
-@asynccontextmanager
-async def _nginx(upstream: int, folder: Path) -> AsyncIterator[Running]:
+@contextmanager
+def _nginx(upstream: int, folder: Path) -> Iterator[Running]:
     port = _free_port()
     home = folder / f"nginx-{port}"
     home.mkdir()
     (home / "nginx.conf").write_text(_nginx_conf(port, upstream, home))
     command = (_nginx_path(), "-e", "stderr", "-p", home, "-c", home / "nginx.conf")
-    async with spawned(*command, log=folder / "nginx.log") as process:
-        await _listens(port, process)
+    with spawned(*command, log=folder / "nginx.log") as process:
+        _listens(port, process)
         yield Running(port, process.pid)
 
 
@@ -190,14 +187,14 @@ def _envoy_conf(port: int, upstream: int) -> dict[str, Any]:
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-@asynccontextmanager
-async def _envoy(upstream: int, folder: Path) -> AsyncIterator[Running]:
+@contextmanager
+def _envoy(upstream: int, folder: Path) -> Iterator[Running]:
     port = _free_port()
     conf = folder / f"envoy-{port}.json"
     conf.write_text(json.dumps(_envoy_conf(port, upstream)))
     flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-    async with spawned(_envoy_path(), "-c", conf, *flags, log=folder / "envoy.log") as process:
-        await _listens(port, process)
+    with spawned(_envoy_path(), "-c", conf, *flags, log=folder / "envoy.log") as process:
+        _listens(port, process)
         yield Running(port, process.pid)
 
 
@@ -207,16 +204,13 @@ def _free_port() -> int:
         return port
 
 
-async def _listens(port: int, process: asyncio.subprocess.Process) -> None:
+def _listens(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until a command listens. Raises MissingError when it ends instead."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE):
-            while process.returncode is None:
-                with suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    return
-                await asyncio.sleep(0.05)
+    until = time.monotonic() + _PATIENCE
+    while process.poll() is None and time.monotonic() < until:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
     why = f"it did not start; it ended with {process.returncode}"
     raise MissingError(why)
 

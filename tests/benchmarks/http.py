@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 END_OF_CHUNKS: Final = b"\r\n" + LAST_CHUNK
+
+_FRAMING: Final = re.compile(
+    rb"\r\n(?:transfer-encoding: *(chunked)|content-length: *(\d+))", re.IGNORECASE
+)
 
 
 class BrokenError(Exception):
@@ -22,16 +27,11 @@ class Head(NamedTuple):
 
 def read_head(head: bytes) -> Head:
     """Read a head, without the empty line that ends it."""
-    first, *lines = head.split(b"\r\n")
-    chunked, length = False, 0
-    for line in lines:
-        name, _, value = line.partition(b":")
-        match name.lower():
-            case b"transfer-encoding":
-                chunked = value.strip().lower() == b"chunked"
-            case b"content-length":
-                length = int(value)
-    return Head(first, chunked, length)
+    first, _, _ = head.partition(b"\r\n")
+    framing = _FRAMING.search(head)
+    if framing is None:
+        return Head(first, chunked=False, length=0)
+    return Head(first, chunked=framing[1] is not None, length=int(framing[2] or 0))
 
 
 def chunk(data: bytes) -> bytes:

@@ -9,14 +9,15 @@ An answer counts only when its body is the provider's, byte for byte.
 
 from __future__ import annotations
 
-import asyncio
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Final, cast
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from tests.benchmarks.answers import NO_STAMP, STAMP, Script, body
 from tests.benchmarks.http import END_OF_CHUNKS, BrokenError, Head, read_head, unchunk
+from tests.benchmarks.loop import Connection, Loop
 
 # Longer than any answer takes that will ever come.
 _PATIENCE: Final = 60.0
@@ -24,9 +25,8 @@ _PATIENCE: Final = 60.0
 _BETWEEN: Final = 0.005
 _STAGGER: Final = 0.5
 _GOLDEN: Final = (5**0.5 - 1) / 2
-# What one event loop turn may open at once without a listener's queue running over.
-_CONNECTS: Final = 50
 
+_OK: Final = b"HTTP/1.1 200 "
 _QUESTION: Final = (
     b'{"messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user",'
     b'"content":"Say in a few sentences what a sanitizing reverse proxy does, and why anyone '
@@ -109,16 +109,39 @@ class Judge:
     """Counts the answers to a script that came whole, and why others did not."""
 
     def __init__(self, script: Script) -> None:
+        self.asking = request(script)
         self.whole = 0
         self.failures = 0
         self.first_failure = ""
         self._script = script
         self._known = b""  # a framed body that was found to be whole; the next is often the same
 
+    def takes(self, answer: Answer, piece: bytes) -> bool:
+        """Take a piece of an answer; tell whether it was the last, and the answer is counted."""
+        if self._is_known(answer, piece):
+            answer.first_byte = time.monotonic_ns()
+            self.whole += 1
+            return True
+        if not answer.feed(piece):
+            return False
+        self.judge(answer)
+        return True
+
+    def _is_known(self, answer: Answer, piece: bytes) -> bool:
+        """Tell whether this is a whole answer, with a body that was found to be whole before."""
+        known = self._known
+        return (
+            bool(known)
+            and not answer.pieces
+            and piece.endswith(known)
+            and piece.startswith(_OK)
+            and piece.find(b"\r\n\r\n") + 4 + len(known) == len(piece)
+        )
+
     def judge(self, answer: Answer) -> None:
         """Count an answer."""
         first, framed, chunked = answer.framed()
-        if not first.startswith(b"HTTP/1.1 200 "):
+        if not first.startswith(_OK):
             self.fail(first.decode("latin-1"))
             return
         try:
@@ -145,100 +168,152 @@ class Judge:
             raise BrokenError(why)
 
 
-class Client(asyncio.Protocol):
-    """One connection of a client."""
+class Client(Connection):
+    """One connection of a client, that asks as often as it is told to.
 
-    def __init__(self) -> None:
+    again: takes a whole answer, and tells whether to ask again. leave: called when it asks no more.
+    """
+
+    judge: Judge
+    again: Callable[[Answer], bool]
+    leave: Callable[[], None]
+
+    def __init__(self, loop: Loop, connected: socket.socket) -> None:
+        super().__init__(loop, connected)
         self._answer: Answer | None = None
-        self._whole: asyncio.Future[Answer] | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are of no such class
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._whole is not None and not self._whole.done():
-            self._whole.set_exception(BrokenError(f"the connection was closed: {exc}"))
-
-    def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._whole is None:
-            self.transport.abort()  # nobody asked: the next exchange will tell
-        elif self._answer.feed(data) and not self._whole.done():
-            self._whole.set_result(self._answer)
-            self._answer = None
-
-    async def exchange(self, asking: bytes) -> Answer:
-        """Ask, and wait for the whole answer. Raises BrokenError."""
-        if self.transport.is_closing():
-            why = "the connection is closed"
-            raise BrokenError(why)
-        self._whole = asyncio.get_running_loop().create_future()
+    def ask(self) -> None:
+        """Ask."""
         self._answer = Answer()
-        self.transport.write(asking)
-        return await self._whole
+        if self.is_open:
+            self.send(self.judge.asking)
+        else:
+            self.closed()
+
+    def received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:
+            self.close()  # nobody asked: the next question will tell
+        elif self.judge.takes(answer, data):
+            self._answer = None
+            if self.again(answer):
+                self.ask()
+            else:
+                self.leave()
+
+    def closed(self) -> None:
+        if self._answer is not None:
+            self._answer = None
+            self.judge.fail("the connection was closed")
+            self.leave()
 
 
-@asynccontextmanager
-async def connected(port: int, count: int) -> AsyncIterator[list[Client]]:
+class Load:
+    """Clients that ask side by side."""
+
+    def __init__(self, loop: Loop, clients: list[Client]) -> None:
+        self._loop = loop
+        self._clients = clients
+
+    def saturate(self, script: Script, seconds: float) -> Judge:
+        """Ask on every connection, again and again, until the time is over."""
+        until = time.monotonic() + seconds
+
+        def again(answer: Answer) -> bool:
+            del answer
+            return time.monotonic() < until
+
+        return self._ask(script, again, (0.0,) * len(self._clients), seconds)
+
+    def pace(
+        self, script: Script, seconds: float, began: Callable[[], None], ended: Callable[[], None]
+    ) -> tuple[Judge, list[Answer]]:
+        """Open a stream on every connection, and wait for their ends.
+
+        began: called when all are open. ended: so many seconds later.
+        """
+        answers: list[Answer] = []
+
+        def keep(answer: Answer) -> bool:
+            answers.append(answer)
+            return False
+
+        streams = len(self._clients)
+        begin = time.monotonic() + _until_all_are_open(script.rate, streams)
+        self._loop.call_at(begin, began)
+        self._loop.call_at(begin + seconds, ended)
+        # Spread so that no two streams send at the same moment, at whatever rate.
+        delays = (_stagger(streams) * (i * _GOLDEN % 1) for i in range(streams))
+        judge = self._ask(script, keep, delays, script.events / script.rate)
+        return judge, answers
+
+    def one_by_one(self, script: Script, count: int) -> tuple[Judge, list[int]]:
+        """Ask `count` times on one connection; return how long each first byte took."""
+        waits: list[int] = []
+
+        def again(answer: Answer) -> bool:
+            waits.append(answer.first_byte - answer.asked)
+            return len(waits) < count
+
+        return self._ask(script, again, (0.0,), 0), waits
+
+    def _ask(
+        self,
+        script: Script,
+        again: Callable[[Answer], bool],
+        delays: Iterable[float],
+        seconds: float,
+    ) -> Judge:
+        """Ask on a connection for each delay, and again as long as that is wanted."""
+        judge = Judge(script)
+        busy = 0
+
+        def leave() -> None:
+            nonlocal busy
+            busy -= 1
+            if not busy:
+                self._loop.stop()
+
+        def give_up() -> None:
+            if busy:
+                self._loop.stop()
+
+        now = time.monotonic()
+        for client, delay in zip(self._clients, delays, strict=False):
+            busy += 1
+            client.judge, client.again, client.leave = judge, again, leave
+            self._loop.call_at(now + delay, client.ask)
+        self._loop.call_at(now + seconds + _PATIENCE, give_up)
+        self._loop.run()
+        if busy:
+            judge.fail("an answer never ended")
+            self.close()
+        return judge
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients:
+            client.close()
+
+
+@contextmanager
+def connected(port: int, count: int) -> Iterator[Load]:
     """Connect `count` clients."""
-    loop = asyncio.get_running_loop()
+    loop = Loop()
     clients: list[Client] = []
+    load = Load(loop, clients)
     try:
-        async with asyncio.timeout(_PATIENCE):
-            while len(clients) < count:
-                some = min(_CONNECTS, count - len(clients))
-                opening = (loop.create_connection(Client, "127.0.0.1", port) for _ in range(some))
-                clients += [client for _, client in await asyncio.gather(*opening)]
-        yield clients
+        for _ in range(count):
+            opened = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
+            clients.append(Client(loop, opened))
+        yield load
     finally:
-        for client in clients:
-            client.transport.abort()
-
-
-async def saturate(clients: list[Client], script: Script, seconds: float) -> Judge:
-    """Ask on every connection, again and again, until the time is over."""
-    judge, asking = Judge(script), request(script)
-    until = time.monotonic() + seconds
-
-    async def ask(client: Client) -> None:
-        try:
-            while time.monotonic() < until:
-                judge.judge(await client.exchange(asking))
-        except BrokenError as error:
-            judge.fail(str(error))
-
-    await _all(judge, *map(ask, clients), seconds=seconds)
-    return judge
-
-
-async def pace(
-    clients: list[Client], script: Script, watch: Callable[[], Awaitable[None]]
-) -> tuple[Judge, list[Answer]]:
-    """Open a stream on every connection; `watch` while all are open; wait for their ends."""
-    judge, asking = Judge(script), request(script)
-    answers: list[Answer] = []
-
-    async def ask(client: Client, delay: float) -> None:
-        await asyncio.sleep(delay)
-        try:
-            answers.append(await client.exchange(asking))
-        except BrokenError as error:
-            judge.fail(str(error))
-
-    async def watched() -> None:
-        await asyncio.sleep(_until_all_are_open(script.rate, len(clients)))
-        await watch()
-
-    # Spread so that no two streams send at the same moment, at whatever rate.
-    delays = (_stagger(len(clients)) * (i * _GOLDEN % 1) for i in range(len(clients)))
-    asked = [ask(client, delay) for client, delay in zip(clients, delays, strict=True)]
-    await _all(judge, watched(), *asked, seconds=script.events / script.rate)
-    for answer in answers:
-        judge.judge(answer)
-    return judge, answers
+        load.close()
+        loop.close()
 
 
 def paced_events(rate: float, seconds: float, streams: int) -> int:
-    """Return how many events streams have that are open while `watch` takes `seconds`."""
+    """Return how many events streams have that are open while `seconds` are watched."""
     return int(rate * (_until_all_are_open(rate, streams) + seconds + _stagger(streams))) + 4
 
 
@@ -249,29 +324,3 @@ def _until_all_are_open(rate: float, streams: int) -> float:
 
 def _stagger(streams: int) -> float:
     return min(_STAGGER, _BETWEEN * streams)
-
-
-async def one_by_one(client: Client, script: Script, count: int) -> tuple[Judge, list[int]]:
-    """Ask `count` times; return how long each took to the body's first byte."""
-    judge, asking = Judge(script), request(script)
-    waits: list[int] = []
-
-    async def ask() -> None:
-        try:
-            for _ in range(count):
-                answer = await client.exchange(asking)
-                waits.append(answer.first_byte - answer.asked)
-                judge.judge(answer)
-        except BrokenError as error:
-            judge.fail(str(error))
-
-    await _all(judge, ask(), seconds=0)
-    return judge, waits
-
-
-async def _all(judge: Judge, *working: Awaitable[None], seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds + _PATIENCE):
-            await asyncio.gather(*working)
-    except TimeoutError:
-        judge.fail("an answer never ended")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from collections.abc import Iterator
@@ -11,15 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks.answers import Script
 from tests.benchmarks.contestants import Contestant, Running
-from tests.benchmarks.load import (
-    Answer,
-    Judge,
-    connected,
-    one_by_one,
-    pace,
-    paced_events,
-    saturate,
-)
+from tests.benchmarks.load import Answer, Judge, connected, paced_events
 from tests.benchmarks.processes import cpu, rss
 from tests.benchmarks.workloads import FIRST_BYTE, Workload
 
@@ -83,35 +74,33 @@ class Watch:
         return used, time.process_time(), cpu(self.provider.pid or 0)
 
 
-async def run(workload: Workload, seconds: float, contestant: Running, provider: Running) -> Cost:
+def run(workload: Workload, seconds: float, contestant: Running, provider: Running) -> Cost:
     """Run a workload once."""
     if workload.script.rate:
-        return await _paced(workload.script, workload.connections, seconds, contestant, provider)
+        return _paced(workload.script, workload.connections, seconds, contestant, provider)
     watch = Watch(contestant, provider)
-    async with connected(contestant.port, workload.connections) as clients:
-        await saturate(clients, workload.script, seconds / 10)  # what only the first ones cost
+    with connected(contestant.port, workload.connections) as load:
+        load.saturate(workload.script, seconds / 10)  # what only the first ones cost
         watch.begin()
-        judge = await saturate(clients, workload.script, seconds)
+        judge = load.saturate(workload.script, seconds)
         watch.end()
     return watch.cost(judge, judge.whole)
 
 
-async def _paced(
+def _paced(
     script: Script, streams: int, seconds: float, contestant: Running, provider: Running
 ) -> Cost:
     script = replace(script, events=paced_events(script.rate, seconds, streams))
     watch = Watch(contestant, provider)
     resident = 0
 
-    async def watched() -> None:
+    def end() -> None:
         nonlocal resident
-        watch.begin()
-        await asyncio.sleep(seconds)
         watch.end()
         resident = 0 if contestant.pid is None else rss(contestant.pid)
 
-    async with connected(contestant.port, streams) as clients:
-        judge, answers = await pace(clients, script, watched)
+    with connected(contestant.port, streams) as load:
+        judge, answers = load.pace(script, seconds, watch.begin, end)
     delays = sorted(_delays(answers, watch))
     cost = watch.cost(judge, len(delays))
     cost.rss = resident
@@ -123,13 +112,13 @@ def _delays(answers: list[Answer], watch: Watch) -> Iterator[int]:
         yield from answer.delays(watch.began, watch.ended)
 
 
-async def first_byte(count: int, contestant: Running, provider: Running) -> Cost:
+def first_byte(count: int, contestant: Running, provider: Running) -> Cost:
     """Measure the time to the first byte of a proxy that has nothing else to do."""
     watch = Watch(contestant, provider)
-    async with connected(contestant.port, 1) as clients:
-        await one_by_one(clients[0], FIRST_BYTE, 10)
+    with connected(contestant.port, 1) as load:
+        load.one_by_one(FIRST_BYTE, 10)
         watch.begin()
-        judge, waits = await one_by_one(clients[0], FIRST_BYTE, count)
+        judge, waits = load.one_by_one(FIRST_BYTE, count)
         watch.end()
     return _with_times(watch.cost(judge, judge.whole), sorted(waits))
 
@@ -141,24 +130,27 @@ def _with_times(cost: Cost, times: list[int]) -> Cost:
     return cost
 
 
-async def memory(
+def memory(
     streams: int, idle: Script, contestant: Contestant, provider: Running, folder: Path
 ) -> float | None:
     """Return the resident bytes that each open stream takes in a process that is new."""
-    async with contestant.start(provider.port, folder) as running:
+    with contestant.start(provider.port, folder) as running:
         pid = running.pid
         if pid is None:
             return None
-        async with connected(running.port, 4) as clients:
-            await saturate(clients, Script("chat", 50), 0.2)
-        before = rss(pid)
-        after: list[int] = []
+        with connected(running.port, 4) as load:
+            load.saturate(Script("chat", 50), 0.2)
+        resident: list[int] = []
 
-        async def watched() -> None:
-            await asyncio.sleep(2 / idle.rate)
-            after.append(rss(pid))
+        def note() -> None:
+            resident.append(rss(pid))
 
-        async with connected(running.port, streams) as clients:
-            events = paced_events(idle.rate, 2 / idle.rate, streams)
-            judge, _ = await pace(clients, replace(idle, events=events), watched)
-    return None if judge.failures else (after[0] - before) / streams
+        note()
+        seconds = 2 / idle.rate
+        script = replace(idle, events=paced_events(idle.rate, seconds, streams))
+        with connected(running.port, streams) as load:
+            judge, _ = load.pace(script, seconds, note, note)
+    if judge.failures:
+        return None
+    before, *_, after = resident
+    return (after - before) / streams

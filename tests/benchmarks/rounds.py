@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tests.benchmarks.contestants import (
 )
 from tests.benchmarks.measure import Cost, first_byte, memory, run
 from tests.benchmarks.processes import rss
-from tests.benchmarks.workers import Workers, compare
+from tests.benchmarks.workers import Comparison, compare
 from tests.benchmarks.workloads import Plan, Workload
 
 Say = Callable[[str], None]
@@ -43,7 +42,7 @@ class Results:
 
     costs: dict[str, dict[str, list[Cost]]] = field(default_factory=dict)
     memory: dict[str, list[float]] = field(default_factory=dict)
-    workers: Workers | None = None
+    workers: Comparison | None = None
     starts: list[float] = field(default_factory=list)
     checks: list[float] = field(default_factory=list)
     idle: int = 0
@@ -76,8 +75,9 @@ class Results:
             for workload, found in workloads.items()
             for cost in found
         ]
-        for name, comparison in self.workers.comparisons() if self.workers else ():
-            costs += [(f"workers, {name}", cost) for cost in (*comparison.one, *comparison.two)]
+        if self.workers is not None:
+            costs += [("one worker", cost) for cost in self.workers.one]
+            costs += [("two workers", cost) for cost in self.workers.two]
         return [
             f"{where}: {cost.failures} failures; {cost.first_failure}"
             for where, cost in costs
@@ -92,43 +92,43 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(value for value in known if value is not None)
 
 
-async def measure_all(
+def measure_all(
     plan: Plan, field_: list[Contestant], provider: Running, folder: Path, say: Say
 ) -> tuple[Results, dict[str, str]]:
     """Run the plan; return what was measured, and who could not start."""
     results = Results()
     missing: dict[str, str] = {}
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         running: dict[str, Running] = {}
         for one in field_:
             try:
-                running[one.name] = await stack.enter_async_context(
-                    one.start(provider.port, folder)
-                )
+                running[one.name] = stack.enter_context(one.start(provider.port, folder))
             except MissingError as error:
                 missing[one.name] = str(error)
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")
+            # There and back: what the machine does to the one who comes later, it does to all.
+            turn = dict(reversed(running.items())) if number % 2 else running
             for workload in plan.workloads:
-                await _round(results, plan, workload, running, provider)
-            for name, contestant in running.items():
-                cost = await first_byte(plan.sequential, contestant, provider)
+                _round(results, plan, workload, turn, provider)
+            for name, contestant in turn.items():
+                cost = first_byte(plan.sequential, contestant, provider)
                 results.costs[name].setdefault(FIRST, []).append(cost)
     say("memory, workers, start")
     for _ in range(plan.memory_rounds):
         for one in field_:
             if one.name not in missing:
-                taken = await memory(plan.open_streams, plan.idle, one, provider, folder)
+                taken = memory(plan.open_streams, plan.idle, one, provider, folder)
                 if taken is not None:
                     results.memory.setdefault(one.name, []).append(taken)
     if "discreet" in running:
-        if plan.workers_rounds:
-            results.workers = await compare(plan.workers_rounds, plan.seconds, provider, folder)
-        await _starts(results, plan, provider, folder)
+        if plan.workers_slices:
+            results.workers = compare(plan.workers_slices, provider, folder)
+        _starts(results, plan, provider, folder)
     return results, missing
 
 
-async def _round(
+def _round(
     results: Results,
     plan: Plan,
     workload: Workload,
@@ -137,24 +137,24 @@ async def _round(
 ) -> None:
     seconds = plan.paced if workload.script.rate else plan.seconds
     for name, contestant in running.items():
-        cost = await run(workload, seconds, contestant, provider)
+        cost = run(workload, seconds, contestant, provider)
         results.costs.setdefault(name, {}).setdefault(workload.name, []).append(cost)
 
 
-async def _starts(results: Results, plan: Plan, provider: Running, folder: Path) -> None:
+def _starts(results: Results, plan: Plan, provider: Running, folder: Path) -> None:
     command = (sys.executable, "-m", "proxy")
     upstream = f"--upstream=http://127.0.0.1:{provider.port}"
     log = folder / "start.log"
     for number in range(plan.starts):
         began = time.monotonic()
-        async with spawned(*command, "serve", "--listen=127.0.0.1:0", upstream, log=log) as serving:
-            await said_port(serving)
+        with spawned(*command, "serve", "--listen=127.0.0.1:0", upstream, log=log) as serving:
+            said_port(serving)
             results.starts.append(time.monotonic() - began)
             if number == plan.starts - 1:
-                await asyncio.sleep(1)
+                time.sleep(1)
                 results.idle = rss(serving.pid)
         began = time.monotonic()
-        async with spawned(*command, "check", log=log) as checking:
+        with spawned(*command, "check", log=log) as checking:
             assert checking.stdout is not None
-            await checking.stdout.read()
+            checking.stdout.read()
             results.checks.append(time.monotonic() - began)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -64,7 +64,7 @@ def curves_of() -> dict[str, dict[int, Workload]]:
     }
 
 
-async def scale(
+def scale(
     seconds: float,
     rounds: int,
     field: list[Contestant],
@@ -76,16 +76,15 @@ async def scale(
     curves: Curves = {}
     for name, workloads in curves_of().items():
         costs: dict[str, dict[int, list[Cost]]] = {one.name: {} for one in field}
-        async with AsyncExitStack() as stack:
+        with ExitStack() as stack:
             running = {
-                one.name: await stack.enter_async_context(one.start(provider.port, folder))
-                for one in field
+                one.name: stack.enter_context(one.start(provider.port, folder)) for one in field
             }
             for number in range(rounds):
                 say(f"{name}, round {number + 1} of {rounds}")
                 for work, workload in workloads.items():
                     for contestant, found in running.items():
-                        cost = await run(workload, seconds, found, provider)
+                        cost = run(workload, seconds, found, provider)
                         costs[contestant].setdefault(work, []).append(cost)
         further = name != "streams"
         curves[name] = {one: list(points(costs[one], further=further)) for one in costs}

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import socket
 import time
 from dataclasses import replace
 from functools import partial
@@ -17,16 +18,15 @@ from rich.console import Console
 
 from tests.benchmarks.__main__ import benchmark
 from tests.benchmarks.answers import NO_STAMP, Api, Script, body, events, script_of
-from tests.benchmarks.clock import Clock
 from tests.benchmarks.contestants import contestants, discreet, provider
 from tests.benchmarks.http import LAST_CHUNK, BrokenError, chunk, unchunk
-from tests.benchmarks.load import Answer, Judge, connected, pace, saturate
+from tests.benchmarks.load import Answer, Judge, connected
+from tests.benchmarks.loop import Connection, Loop
 from tests.benchmarks.measure import Cost
-from tests.benchmarks.processes import family
 from tests.benchmarks.report import WIDTH
 from tests.benchmarks.rounds import FIRST, Results
 from tests.benchmarks.scale import points
-from tests.benchmarks.workers import Comparison, Workers, compare, pinned
+from tests.benchmarks.workers import Comparison, compare
 from tests.benchmarks.workloads import OTHERS, QUICK, WORKLOADS
 from tests.upstreams import Upstream, Visit
 
@@ -40,17 +40,18 @@ TINY: Final = replace(
     open_streams=5,
     idle=Script("chat", rate=20.0),
     memory_rounds=1,
-    workers_rounds=1,
+    workers_slices=1,
     starts=0,
 )
 HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 SCRIPT: Final = Script("chat", 10)
+FRAMED: Final = chunk(body(SCRIPT)) + LAST_CHUNK
 
 
-async def test_it_measures_from_end_to_end() -> None:
+def test_it_measures_from_end_to_end() -> None:
     out = io.StringIO()
     console = Console(file=out, width=WIDTH)
-    told = await benchmark(console, TINY, None, "direct", "naive", "discreet")
+    told = benchmark(console, TINY, None, "direct", "naive", "discreet")
     assert told["missing"] == {}
     assert told["results"]["failures"] == []
     for name in ("naive", "discreet"):
@@ -61,32 +62,20 @@ async def test_it_measures_from_end_to_end() -> None:
     lines = out.getvalue().splitlines()
     assert any("discreet" in line for line in lines)
     compared = [line for line in lines if "--workers 2" in line]
-    assert len(compared) == (2 if len(os.sched_getaffinity(0)) > 1 else 0)
+    assert len(compared) == (1 if len(os.sched_getaffinity(0)) > 1 else 0)
     assert max(map(len, lines)) <= WIDTH
 
 
-async def test_workers_are_compared_on_cores_of_their_own(tmp_path: Path) -> None:
-    cores = os.sched_getaffinity(0)
-    async with provider(tmp_path) as upstream:
-        workers = await compare(1, 0.1, upstream, tmp_path)
-        assert os.sched_getaffinity(upstream.pid or 0) == os.sched_getaffinity(0) == cores
-    if len(cores) == 1:
-        assert workers is None
+def test_workers_are_compared_in_turn(tmp_path: Path) -> None:
+    with provider(tmp_path) as upstream:
+        found = compare(2, upstream, tmp_path)
+        assert os.sched_getscheduler(upstream.pid or 0) == os.sched_getscheduler(0)
+    if len(os.sched_getaffinity(0)) == 1:
+        assert found is None
         return
-    assert workers is not None
-    for _, comparison in workers.comparisons():
-        (one,), (two,) = comparison.one, comparison.two
-        assert min(one.count, two.count, comparison.gain or 0) > 0
-
-
-async def test_processes_are_pinned_with_all_below_them(tmp_path: Path) -> None:
-    cores = os.sched_getaffinity(0)
-    async with discreet(9, tmp_path, "--workers=2") as running:
-        pids = [int(process.name) for process in family(running.pid or 0)]
-        assert len(pids) > 1
-        with pinned({min(cores)}):
-            assert all(os.sched_getaffinity(pid) == {min(cores)} for pid in pids)
-        assert all(os.sched_getaffinity(pid) == cores for pid in pids)
+    assert found is not None
+    assert len(found.one) == len(found.two) == len(found.one_loop) == len(found.two_loops) == 2
+    assert min(found.gain or 0, found.most, found.ends, *found.rates) > 0
 
 
 def test_a_comparison_with_a_failure_has_no_figure() -> None:
@@ -94,8 +83,7 @@ def test_a_comparison_with_a_failure_has_no_figure() -> None:
     assert Comparison([whole], [Cost(16, 1.0, 2.0)]).gain == pytest.approx(2.0)
     failed = Comparison([broken], [whole])
     assert failed.gain is None
-    results = Results(workers=Workers(failed, Comparison([whole], [whole])))
-    assert results.failures() == ["workers, a core each: 1 failures; no answer"]
+    assert Results(workers=failed).failures() == ["one worker: 1 failures; no answer"]
 
 
 def test_a_contestant_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,47 +95,78 @@ def test_a_contestant_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("api", ["chat", "padded", "responses"])
 @pytest.mark.parametrize("rate", [0.0, 200.0])
-async def test_its_streams_are_healthy_and_come_whole(
-    api: Api, rate: float, tmp_path: Path
-) -> None:
+def test_its_streams_are_healthy_and_come_whole(api: Api, rate: float, tmp_path: Path) -> None:
     script = Script(api, 10, rate)
-    async with (
+    with (
         provider(tmp_path) as upstream,
         discreet(upstream.port, tmp_path) as running,
-        connected(running.port, 2) as clients,
+        connected(running.port, 2) as load,
     ):
         if rate:
-            judge, answers = await pace(clients, script, _nothing)
+            judge, answers = load.pace(script, 0.01, _nothing, _nothing)
             assert all(list(answer.delays(0, answer.times[-1] + 1)) for answer in answers)
         else:
-            judge = await saturate(clients, script, 0.1)
+            judge = load.saturate(script, 0.1)
     assert judge.failures == 0, judge.first_failure
     lines = (tmp_path / "discreet.log").read_text().splitlines()
     endings = [line["ending"] for line in map(json.loads, lines) if "ending" in line]
     assert endings == ["answered"] * judge.whole
 
 
-async def _nothing() -> None:
+def _nothing() -> None:
     """Watch nothing."""
 
 
-async def test_a_clock_calls_each_in_its_turn_and_none_too_early() -> None:
-    loop = asyncio.get_running_loop()
-    clock, begins = Clock(loop), time.monotonic()
+def test_a_loop_calls_each_in_its_turn_and_none_too_early() -> None:
+    loop, begins = Loop(), time.monotonic()
     dues = [begins + delay for delay in (0.003, 0.001, 0.0015, 0.001, -1.0)]
     called: list[tuple[float, float]] = []
-    over = asyncio.Event()
 
     def note(due: float) -> None:
         called.append((due, time.monotonic()))
 
     for due in dues:
-        clock.call_at(due, partial(note, due))
-    clock.call_at(begins + 0.004, over.set)
-    async with asyncio.timeout(10):
-        await over.wait()
+        loop.call_at(due, partial(note, due))
+    loop.call_at(begins + 0.004, loop.stop)
+    loop.run()
+    loop.close()
     assert [due for due, _ in called] == sorted(dues)
     assert all(at >= due for due, at in called)
+
+
+def test_what_a_socket_does_not_take_at_once_is_sent_later() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    loop, got = Loop(), bytearray()
+    sent = os.urandom(8 * 2**20)
+
+    class Taking(Connection):
+        def received(self, data: bytes) -> None:
+            got.extend(data)
+
+        def closed(self) -> None:
+            loop.stop()
+
+    class Sending(Connection):
+        def closed(self) -> None:
+            raise AssertionError
+
+    sending = Sending(loop, ours)
+    Taking(loop, theirs)
+    sending.send(sent[:-5])
+    sending.send(sent[-5:])
+
+    def close_when_all_came() -> None:
+        if len(got) == len(sent):
+            sending.close()
+        else:
+            loop.call_at(time.monotonic() + 0.001, close_when_all_came)
+
+    close_when_all_came()
+    loop.run()
+    loop.close()
+    assert got == sent
 
 
 def test_both_sides_make_the_same_of_a_target() -> None:
@@ -214,6 +233,28 @@ def test_a_broken_body_is_a_failure_after_whole_ones_too() -> None:
     assert (judge.whole, judge.failures) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "whole", "failures"),
+    [
+        pytest.param([HEAD + FRAMED], 1, 0, id="at once"),
+        pytest.param([HEAD.replace(b"OK", b"Fine\r\nX: y") + FRAMED], 1, 0, id="another head"),
+        pytest.param([HEAD, FRAMED], 1, 0, id="in pieces"),
+        pytest.param([HEAD, HEAD + FRAMED], 0, 1, id="with two heads"),
+        pytest.param([HEAD + FRAMED[1:]], 0, 1, id="without its first byte"),
+        pytest.param([HEAD + b"1" + FRAMED], 0, 1, id="with a byte before it"),
+        pytest.param([HEAD + FRAMED[:-1]], 0, 0, id="not ended"),
+        pytest.param([HEAD.replace(b"200", b"503") + FRAMED], 0, 1, id="another status"),
+    ],
+)
+def test_an_answer_after_a_whole_one_is_judged_by_all_of_it(
+    pieces: list[bytes], whole: int, failures: int
+) -> None:
+    judge, answer = _judged(FRAMED), Answer()
+    ended = [judge.takes(answer, piece) for piece in pieces]
+    assert (judge.whole, judge.failures) == (1 + whole, failures)
+    assert ended == [False] * (len(pieces) - 1) + [whole + failures > 0]
+
+
 def test_another_status_is_a_failure() -> None:
     judge, answer = Judge(SCRIPT), Answer()
     answer.feed(b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}")
@@ -233,8 +274,12 @@ async def test_a_connection_that_closes_in_the_middle_is_a_failure() -> None:
         await visit.send(HEAD, chunk(events(SCRIPT)[0]))
         visit.close()
 
-    async with Upstream(script) as upstream, connected(upstream.port, 1) as clients:
-        judge = await saturate(clients, SCRIPT, 0.1)
+    def asked(port: int) -> Judge:
+        with connected(port, 1) as load:
+            return load.saturate(SCRIPT, 0.1)
+
+    async with Upstream(script) as upstream:
+        judge = await asyncio.to_thread(asked, upstream.port)
     assert (judge.whole, judge.failures) == (0, 1)
     assert "closed" in judge.first_failure
 

@@ -61,30 +61,32 @@ class Plan:
     seconds: of an unpaced workload. paced: of a paced one, once all streams are open.
     sequential: requests for the time to the first byte.
     open_streams, idle: streams on which little comes, for the memory that each takes.
+    workers_slices: with one worker, and with two.
     starts: of the command, for its time to ready.
     """
 
     workloads: tuple[Workload, ...] = WORKLOADS + OTHERS
-    rounds: int = 3
-    seconds: float = 2.0
-    paced: float = 3.0
+    rounds: int = 7
+    seconds: float = 1.0
+    paced: float = 1.5
     sequential: int = 200
     open_streams: int = 500
     idle: Script = Script("chat", rate=2.0)  # noqa: RUF009 - it is frozen
     memory_rounds: int = 3
-    workers_rounds: int = 3
+    workers_slices: int = 24
     starts: int = 5
 
 
 FULL: Final = Plan()
 QUICK: Final = Plan(
     workloads=WORKLOADS,
+    rounds=3,
     seconds=0.35,
     paced=0.8,
     sequential=80,
     open_streams=200,
     idle=Script("chat", rate=4.0),
     memory_rounds=1,
-    workers_rounds=1,
+    workers_slices=6,
     starts=3,
 )
