@@ -245,6 +245,9 @@ class Load:
         # Spread so that no two streams send at the same moment, at whatever rate.
         delays = (_stagger(streams) * (i * _GOLDEN % 1) for i in range(streams))
         judge = self._ask(script, keep, delays, script.events / script.rate)
+        # Where all failed, their end came before the time's.
+        self._loop.call_at(begin + seconds, self._loop.stop)
+        self._loop.run()
         return judge, answers
 
     def one_by_one(self, script: Script, count: int) -> tuple[Judge, list[int]]:

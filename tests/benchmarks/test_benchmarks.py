@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,16 @@ from rich.console import Console
 
 from tests.benchmarks.__main__ import benchmark
 from tests.benchmarks.answers import NO_STAMP, Api, Script, body, events, script_of
-from tests.benchmarks.contestants import contestants, discreet, provider
+from tests.benchmarks.contestants import Contestant, Running, contestants, discreet, provider
 from tests.benchmarks.http import LAST_CHUNK, BrokenError, chunk, unchunk
 from tests.benchmarks.load import Answer, Judge, connected
 from tests.benchmarks.loop import Connection, Loop
-from tests.benchmarks.measure import Cost
+from tests.benchmarks.measure import Cost, memory, run
 from tests.benchmarks.report import WIDTH
 from tests.benchmarks.rounds import FIRST, Results
 from tests.benchmarks.scale import points
 from tests.benchmarks.workers import Comparison, compare
-from tests.benchmarks.workloads import OTHERS, QUICK, WORKLOADS
+from tests.benchmarks.workloads import OTHERS, QUICK, WORKLOADS, Workload
 from tests.upstreams import Upstream, Visit
 
 TINY: Final = replace(
@@ -67,9 +68,10 @@ def test_it_measures_from_end_to_end() -> None:
 
 
 def test_workers_are_compared_in_turn(tmp_path: Path) -> None:
+    policy = os.sched_getscheduler(0)
     with provider(tmp_path) as upstream:
         found = compare(2, upstream, tmp_path)
-        assert os.sched_getscheduler(upstream.pid or 0) == os.sched_getscheduler(0)
+        assert os.sched_getscheduler(upstream.pid or 0) == os.sched_getscheduler(0) == policy
     if len(os.sched_getaffinity(0)) == 1:
         assert found is None
         return
@@ -282,6 +284,20 @@ async def test_a_connection_that_closes_in_the_middle_is_a_failure() -> None:
         judge = await asyncio.to_thread(asked, upstream.port)
     assert (judge.whole, judge.failures) == (0, 1)
     assert "closed" in judge.first_failure
+
+
+async def test_paced_streams_that_all_fail_are_an_invalid_run(tmp_path: Path) -> None:
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        visit.close()
+
+    paced = Workload("W", "", Script("chat", rate=100.0), 3, "event")
+    async with Upstream(script) as upstream:
+        broken = Running(upstream.port, os.getpid())
+        cost = await asyncio.to_thread(run, paced, 0.05, broken, broken)
+        contestant = Contestant("broken", "", lambda *_: nullcontext(broken))
+        taken = await asyncio.to_thread(memory, 3, paced.script, contestant, broken, tmp_path)
+    assert (cost.failures, cost.each, taken) == (3, None, None)
 
 
 def _took(*microseconds: float) -> list[Cost]:

@@ -103,14 +103,14 @@ def compare(slices: int, provider: Running, folder: Path) -> Comparison | None:
 @contextmanager
 def _waiting_for_a_core(*pids: int) -> Iterator[None]:
     """Schedule processes so that they never preempt another when they wake (sched(7))."""
-    default = os.sched_param(0)
+    before = {pid: os.sched_getscheduler(pid) for pid in pids}
     for pid in pids:
-        os.sched_setscheduler(pid, os.SCHED_BATCH, default)
+        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
     try:
         yield
     finally:
-        for pid in pids:
-            os.sched_setscheduler(pid, os.SCHED_OTHER, default)
+        for pid, policy in before.items():
+            os.sched_setscheduler(pid, policy, os.sched_param(0))
 
 
 def _turns(loops: int) -> int:
