@@ -1,6 +1,6 @@
 # The benchmark: what sanitizing costs, beside proxies that only pass bytes on.
 #
-#   make bench          every table and curve, about twelve minutes
+#   make bench          every table and curve, about fifteen minutes
 #   make bench-quick    the main table, under two minutes
 #   make bench-scale    the curves only
 #
