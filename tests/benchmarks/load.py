@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Final
 
 from tests.benchmarks.answers import NO_STAMP, STAMP, Script, body
@@ -109,7 +109,6 @@ class Judge:
     """Counts the answers to a script that came whole, and why others did not."""
 
     def __init__(self, script: Script) -> None:
-        self.asking = request(script)
         self.whole = 0
         self.failures = 0
         self.first_failure = ""
@@ -174,6 +173,7 @@ class Client(Connection):
     again: takes a whole answer, and tells whether to ask again. leave: called when it asks no more.
     """
 
+    asking: bytes
     judge: Judge
     again: Callable[[Answer], bool]
     leave: Callable[[], None]
@@ -186,7 +186,7 @@ class Client(Connection):
         """Ask."""
         self._answer = Answer()
         if self.is_open:
-            self.send(self.judge.asking)
+            self.send(self.asking)
         else:
             self.closed()
 
@@ -268,7 +268,7 @@ class Load:
         seconds: float,
     ) -> Judge:
         """Ask on a connection for each delay, and again as long as that is wanted."""
-        judge = Judge(script)
+        judge, asking = Judge(script), request(script)
         busy = 0
 
         def leave() -> None:
@@ -284,35 +284,26 @@ class Load:
         now = time.monotonic()
         for client, delay in zip(self._clients, delays, strict=False):
             busy += 1
-            client.judge, client.again, client.leave = judge, again, leave
+            client.asking, client.judge, client.again, client.leave = asking, judge, again, leave
             self._loop.call_at(now + delay, client.ask)
         self._loop.call_at(now + seconds + _PATIENCE, give_up)
         self._loop.run()
         if busy:
             judge.fail("an answer never ended")
-            self.close()
+            for client in self._clients:
+                client.close()
         return judge
-
-    def close(self) -> None:
-        """Close all connections."""
-        for client in self._clients:
-            client.close()
 
 
 @contextmanager
 def connected(port: int, count: int) -> Iterator[Load]:
     """Connect `count` clients."""
-    loop = Loop()
-    clients: list[Client] = []
-    load = Load(loop, clients)
-    try:
+    with closing(Loop()) as loop, ExitStack() as stack:
+        clients: list[Client] = []
         for _ in range(count):
             opened = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
-            clients.append(Client(loop, opened))
-        yield load
-    finally:
-        load.close()
-        loop.close()
+            clients.append(stack.enter_context(closing(Client(loop, opened))))
+        yield Load(loop, clients)
 
 
 def paced_events(rate: float, seconds: float, streams: int) -> int:

@@ -1,8 +1,8 @@
 """The event loop of both ends: sockets, times, and nothing else.
 
 An end that is slow is measured as if it were the proxy: its pauses are in every delay, and on a
-machine with few cores its work is taken from the proxy's. asyncio's transports, uvloop's too, cost
-twice what this does.
+machine with few cores its work is taken from the proxy's. On asyncio's transports, uvloop's too,
+both ends took half as much again.
 """
 
 from __future__ import annotations

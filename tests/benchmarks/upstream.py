@@ -89,14 +89,14 @@ class Visit(Connection):
         size = len(self._received) - end - 4
         if not (self._received.endswith(LAST_CHUNK) if head.chunked else size >= head.length):
             return
+        asked, self._received = self._received, b""
         answer = prepared(head.first.split(b" ")[1].decode())
         self.send(answer.at_once)
-        if not answer.rate:
-            self._known, self._answer = self._received, answer.at_once
-        self._received = b""
         if answer.rate:
             phase = self._phases.random() / answer.rate
             self._pace(answer, 0, time.monotonic() + phase)
+        else:
+            self._known, self._answer = asked, answer.at_once
 
     def _pace(self, answer: Prepared, number: int, began: float) -> None:
         """Write an event at its time, counted from the stream's beginning: nothing adds up."""
